@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from workflow_core import CheckpointKind, Execution, On, S, Select, Step, While, Workflow, handle_event, resume
 
-GOAL = 3.0
+GOAL = 2.0
 """The maximum ratio to the floor."""
 
 RUNS_PER_ROUND = 200

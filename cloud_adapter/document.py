@@ -27,7 +27,7 @@ from cloud_adapter.history import (
     read_texts,
     readable_old_history,
 )
-from workflow_core import Execution, Status
+from workflow_core import Execution, Status, WaitKind
 from workflow_core.compact import is_folded
 from workflow_core.wait_types import TimedWait
 
@@ -59,6 +59,7 @@ _ENTRY_NAME = re.compile(r"(?!__.*__\Z)[A-Za-z0-9_-]{1,500}")
 AFTER_NAMES = "~"
 """Follows all characters that the name of an inbox entry may have."""
 
+_EVENT = WaitKind.EVENT
 _NEEDS_MORE = frozenset((Status.FAILED, Status.CANCELED, Status.PAUSED))
 
 INBOX_ENTRY_BYTES_MAX = 1_000_000
@@ -374,5 +375,5 @@ def _check_timers(execution: Execution) -> None:
     """Raises ``TypeError`` if the stored task of a timer is not a text."""
     for thread in execution.threads:
         for wait in thread.waits:
-            if isinstance(wait, TimedWait) and not isinstance(wait.task, str | None):
+            if wait.kind is not _EVENT and isinstance(wait, TimedWait) and not isinstance(wait.task, str | None):
                 raise TypeError(f"the task of {wait.event!r} is {wait.task!r:.100}")

@@ -36,7 +36,6 @@ COLLECTIONS = {"threads", "waits", "teardowns", "buffer", "positions", "errors",
 CHANGES = {"append", "extend", "insert", "remove", "pop", "popitem", "clear", "sort", "reverse", "update", "setdefault"}
 
 OTHER = {
-    "workflow_core.execution": {"new.fields_version"},  # the constructor
     "workflow_core.diagrams.live": {
         "self.at((thread.step, wait.event)).error",
         "self.at(self.place_of(thread)).threads",

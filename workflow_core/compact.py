@@ -20,7 +20,7 @@ function that restores it returns the same text, and values are shared only if t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby, islice
 from typing import Any
 
@@ -50,10 +50,18 @@ def is_folded(text: str) -> bool:
     return text.startswith(_PREFIX)
 
 
-def fold(data: Json) -> Json | None:
-    """Returns the compact form of an execution; None if no entries are similar. Consumes ``data``, the plain form."""
+def fold(data: Json, known: Sequence[tuple[list[int], Json]] = (), rest: Sequence[int] = ()) -> Json | None:
+    """Returns the compact form of an execution; None if no entries are similar. Consumes ``data``, the plain form.
+
+    Args:
+        known: groups of threads that are not in ``data``: their places, and their columns.
+        rest: with ``known``, the places of the threads in ``data``.
+    """
     groups: dict[str, list[Json]] = {}
     cells_left = CELLS_MAX
+    for at, columns in known:
+        cells_left -= len(at) * _width(columns, _DEPTH_MAX)
+        groups.setdefault("threads", []).append({"at": _spans(at), **columns})
     for name in _LISTS:
         entries = data.get(name, ())
         if len(entries) < FOLDED_MIN:
@@ -64,10 +72,34 @@ def fold(data: Json) -> Json | None:
             cells = len(places) * _width(column, _DEPTH_MAX)
             if cells <= cells_left:
                 cells_left -= cells
-                groups.setdefault(name, []).append({"at": _spans(places), **column})
+                at = [rest[place] for place in places] if known and name == "threads" else places
+                groups.setdefault(name, []).append({"at": _spans(at), **column})
                 grouped.update(places)
         data[name] = [_with_ids(entry) for place, entry in enumerate(entries) if place not in grouped]
     return {FOLDED: groups, **data} if groups else None
+
+
+def thread_groups(data: Any) -> list[Json]:
+    """Returns the groups of threads of an execution in the compact form; nothing if they are damaged."""
+    folded = data.get(FOLDED) if isinstance(data, dict) else None
+    groups = folded.get("threads", []) if isinstance(folded, dict) else []
+    is_list = isinstance(groups, list) and all(
+        isinstance(group, dict) and _is_flat(group.get("at")) for group in groups
+    )
+    return groups if is_list else []
+
+
+def _is_flat(at: Any) -> bool:
+    """Whether the places of a group are complete; ``unfold`` refuses all others."""
+    return (
+        isinstance(at, list) and len(at) % 2 == 0 and all(type(part) is int and 0 <= part <= CELLS_MAX for part in at)
+    )
+
+
+def places_of(group: Json) -> list[int]:
+    """Returns the places of the entries of a group in their list."""
+    at = group["at"]
+    return [place for first, count in zip(at[::2], at[1::2], strict=True) for place in range(first, first + count)]
 
 
 def may_be_folded(text: str | bytes) -> bool:
@@ -192,11 +224,16 @@ def _unfold_list(plain: list[Any], groups: list[Json]) -> list[Any]:
                 or any(place is not _FREE for place in places[first : first + length])
             ):
                 raise ValueError(f"the places {first!r:.100} and {length - 1} after it are not free")
-            places[first : first + length] = map(_with_ids, islice(entries, length))
+            places[first : first + length] = map(_restored, islice(entries, length))
     if len(places) != total:
         raise ValueError(f"there are {len(places)} places, but {total} entries")
     rest = iter(plain)
     return [next(rest) if place is _FREE else place for place in places]
+
+
+def _restored(entry: Any) -> Any:
+    """Returns an entry with its ids. It may already be a thread."""
+    return _with_ids(entry) if isinstance(entry, dict) else entry
 
 
 def _values(column: Json, count: int) -> list[Any]:

@@ -9,7 +9,6 @@ import typing
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +20,7 @@ from workflow_core.core_schemas import Schema, definitions, parts
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import DefinitionError
 from workflow_core.keeping import Comparison, is_special
+from workflow_core.records import record
 from workflow_core.secret_values import MASK
 from workflow_core.type_names import type_name
 from workflow_core.value_form import ValueForm
@@ -52,7 +52,7 @@ def check_field_defaults(where: str, cls: type[BaseModel]) -> None:
         _check_field(where, cls, field, targets)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Owner:
     """The class around a field, and its settings in the core schema."""
 
@@ -60,7 +60,7 @@ class _Owner:
     config: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Field:
     """A field with a static default.
 

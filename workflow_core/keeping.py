@@ -13,13 +13,13 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from typing import Any
 
 from workflow_core.comparing import Path, changed, compare_values
 from workflow_core.core_schemas import Schema
+from workflow_core.records import record
 
 _EXACT = frozenset({"int", "bool", "none", "date", "timedelta", "uuid", "missing-sentinel"})
 """Types whose values JSON keeps, as pydantic writes and reads them."""
@@ -75,7 +75,7 @@ class _Float(Comparison):
 _FLOAT = _Float()
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Model(Comparison):
     """An object whose class must be the annotated one, and the fields of which some are compared."""
 
@@ -110,7 +110,7 @@ class _Model(Comparison):
                 compare(part, getattr(other, name), (*path, name))
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _OpenModel(_Model):
     """A dataclass whose objects accept other attributes, which are not stored.
 
@@ -131,7 +131,7 @@ class _OpenModel(_Model):
             compare_values(value, other, path)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Collection(Comparison):
     """A collection that must be of exactly this class, because a load gives no subclass of it, such as ``defaultdict``.
 
@@ -190,7 +190,7 @@ class _Values(_Collection):
             item(part, other[key], (*path, str(key)))
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Fixed(Comparison):
     """A tuple with a type for each item."""
 
@@ -211,7 +211,7 @@ class _Fixed(Comparison):
                 part(value[index], other[index], (*path, index))
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Nullable(Comparison):
     """A value or None."""
 
@@ -230,7 +230,7 @@ class _Nullable(Comparison):
             changed(value, other, path)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Reference(Comparison):
     """A type that contains itself."""
 

@@ -12,7 +12,6 @@ import types
 import typing
 from collections.abc import Callable, Collection
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +22,7 @@ from workflow_core.defaults import check_parameter_default
 from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
 from workflow_core.inputs import from_client, refuse_masks
+from workflow_core.records import record
 from workflow_core.type_names import type_name
 from workflow_core.value_form import ValueForm
 
@@ -35,7 +35,7 @@ class Annotations(typing.Protocol):
     def names(self, function: Callable[..., Any]) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class HandlerSignature:
     """The types of an event handler.
 
@@ -159,7 +159,7 @@ class OfItem:
         self.function = function
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class OfFrame:
     """A function of the workflow and of the frame of a thread, made from the source of a plain definition.
 

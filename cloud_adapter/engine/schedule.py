@@ -18,8 +18,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from cloud_adapter.document import Lease
-from workflow_core import Execution, ThreadStatus, WaitStatus
+from workflow_core import Execution, ThreadStatus, WaitKind, WaitStatus
 from workflow_core.wait_types import ActivityWait, AnyTimedWait, ChildWait, EventWait, HandlerWait
+
+# An instance may have thousands of threads, and each commit looks at all of them several times. Looking up a member of
+# an enum class takes as long as everything else that is done for a thread, so the members are bound once.
+_EXECUTING, _RESUMING, _WAITING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING, ThreadStatus.WAITING
+_EVENT = WaitKind.EVENT
 
 Timer = tuple[str, str, str]
 """Identifies the task of a timeout: the id of its wait, the name of its event, and its fence. One task serves the
@@ -41,21 +46,28 @@ def due(execution: Execution) -> Iterator[Due]:
         return
     buffered = {kept.event for kept in execution.buffer}
     for thread in execution.threads:
-        if thread.status in (ThreadStatus.EXECUTING, ThreadStatus.RESUMING):
+        status = thread.status
+        if status is _EXECUTING or status is _RESUMING:
             yield (("thread", thread.id, thread.pc), thread.retry_at)
         for wait in thread.waits:
+            if wait.needs_setup:
+                if isinstance(wait, HandlerWait | ChildWait) and wait.is_pending():
+                    yield (("setup", wait.id, wait.event), wait.retry_at)
             # Not while another event of the thread still has to be set up. The setup comes first, at its own time.
-            if isinstance(wait, EventWait):
-                if wait.buffered and wait.event in buffered and thread.status is ThreadStatus.WAITING:
-                    yield (("buffered", wait.id, wait.event), None)
-            elif isinstance(wait, HandlerWait | ChildWait) and wait.is_pending():
-                yield (("setup", wait.id, wait.event), wait.retry_at)
+            elif (
+                buffered
+                and status is _WAITING
+                and isinstance(wait, EventWait)
+                and wait.buffered
+                and wait.event in buffered
+            ):
+                yield (("buffered", wait.id, wait.event), None)
 
 
 def _timeouts(execution: Execution) -> Iterator[AnyTimedWait]:
     for thread in execution.threads:
         for wait in thread.waits:
-            if isinstance(wait, AnyTimedWait):
+            if wait.kind is not _EVENT and isinstance(wait, AnyTimedWait):
                 yield wait
 
 

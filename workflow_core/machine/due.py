@@ -50,7 +50,7 @@ def next_work(machine: MachineState) -> Work | None:
     delivery: Work | None = None
     live: Counter[str] | None = None
     status = execution.status
-    watches = machine.program.has_watches
+    watches, alone, has_buffered = machine.program.has_watches, machine.alone, bool(execution.buffer)
     for thread in execution.threads if status is _RUNNING or status is _IDLE else ():
         thread_status = thread.status
         if thread_status is _WAITING:
@@ -66,9 +66,9 @@ def next_work(machine: MachineState) -> Work | None:
                     if _holds(machine, thread, instruction, live):
                         return ConditionMove(thread)
                     continue
-                if machine.alone and step is None:
+                if alone and step is None:
                     step = _activity(machine, thread)
-                if execution.buffer:
+                if has_buffered:
                     delivery = delivery or _delivery(machine, thread)
         elif thread_status is _EXECUTING:
             if step is None and (thread.retry_at is None or machine.is_due(thread.retry_at)):

@@ -64,9 +64,8 @@ def find(
     machine: MachineState, event: str, thread_id: str | None = None, wait_id: str | None = None, pc: int | None = None
 ) -> Accepted | None:
     """Returns the first wait for the event that matches the given thread, wait and pc, if there is one."""
-    program = machine.program
-    if program.has_renamed:
-        event = program.event(event)
+    if machine.program.has_renamed:
+        event = machine.program.event(event)
     execution = machine.execution
     status = execution.status
     for thread in execution.threads if status is _IDLE or status is _RUNNING else ():
@@ -110,7 +109,8 @@ def accept(
 
 def accepted_by(machine: MachineState, thread: Thread, event: str) -> Accepted | None:
     """Returns the thread's wait for the event, if it has one that is set up."""
-    if thread.status is not _WAITING and thread.status is not _SETTING_UP:
+    status = thread.status
+    if status is not _WAITING and status is not _SETTING_UP:
         return None
     try:
         instruction = machine.program.rests[thread.step]

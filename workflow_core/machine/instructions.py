@@ -81,7 +81,7 @@ transition. The kind is that of the current transition; None if the thread alrea
 
 def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: Steps | None = None) -> None:
     """Moves the thread from ``instruction`` until it rests or ends. With ``steps``, also runs the steps it reaches."""
-    if machine.program.is_plain and thread.id not in machine.values:
+    if (is_plain := machine.program.is_plain) and thread.id not in machine.values:
         _with_locals(machine, thread, instruction, steps)
         return
     execution, workflow = machine.execution, machine.workflow
@@ -100,13 +100,12 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
                 if execution.pc != pc or execution.status is not _RUNNING:
                     return  # the callback moved or ended the instance
             kind, moves_left, allowance = _STEP_WORK, MOVES_MAX, None
+            action = step.action  # bound first: CPython is slow at calling a slot directly
             try:
-                action = step.action  # bound first: CPython is slow at calling a slot directly
                 value = action(workflow, step_context(machine, thread)) if step.takes_context else action(workflow)
                 if value is not None:
                     _refuse_result(value, step)
-                execution.pc = pc + 1
-                instruction = step.next
+                execution.pc, instruction = pc + 1, step.next
             except Exception as error:
                 if (landed := _step_raised(machine, thread, step, error)) is None:
                     break
@@ -137,7 +136,7 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
             if (landed := _raised(machine, thread, instruction, error, allowance, moves_left)) is None:
                 break
             instruction = landed
-    if machine.values:
+    if is_plain:
         keep(machine, thread)
     if checkpoint is not None and kind is not None:
         checkpoint(kind)
@@ -187,8 +186,10 @@ def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
         return False
     if machine.program.has_watches and type(machine.program.rests.get(thread.step)) is WatchOp:
         return False
-    first, *others = thread.waits or (None,)
-    return first is None or not (first.is_moved_by_resume or (others and any(w.is_moved_by_resume for w in others)))
+    waits = thread.waits
+    if len(waits) == 1:
+        return not waits[0].is_moved_by_resume
+    return not any(wait.is_moved_by_resume for wait in waits)
 
 
 # --- errors of steps -------------------------------------------------------------------------

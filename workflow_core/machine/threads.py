@@ -51,8 +51,10 @@ def check(machine: MachineState) -> None:
     Raises:
         UnknownStatement: a statement is missing.
     """
+    rests = machine.program.rests
     for thread in machine.execution.threads:
-        start_of(machine, thread)
+        if thread.step not in rests:
+            start_of(machine, thread)
 
 
 # --- starting --------------------------------------------------------------------------------

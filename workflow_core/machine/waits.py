@@ -56,19 +56,15 @@ def park(machine: MachineState, thread: Thread, instruction: Instruction) -> Non
     pc = execution.pc
     wait_id = f"{thread.id}@{pc}"
     status = _WAITING
-    # The delay of a timer is computed for the thread in whose section it is: with its items and locals.
-    asking = execution.thread(thread.watches) or thread if thread.watches else thread
     waits: list[AnyWait] = []
-    for case in instruction.cases.values() if isinstance(instruction, SelectOp) else ():
-        if type(case) is EventCase:  # most waits are for events, so these are created without a call
-            waits.append(EventWait(case.event, _SET_UP, wait_id, case.buffered))
-            continue
-        wait = _ENTER[type(case)](machine, asking, instruction, case, wait_id)
-        waits.append(wait)
-        if wait.status is _PENDING_SETUP:
-            status = _SETTING_UP
-    if not waits:
-        waits.append(ConditionWait(instruction.name, _SET_UP, wait_id))
+    if type(instruction) is SelectOp and (events := instruction.events) is not None:
+        for event, buffered in events:
+            waits.append(EventWait(event, _SET_UP, wait_id, buffered))
+    else:
+        waits.extend(_entered(machine, thread, instruction, wait_id))
+        for wait in waits:
+            if wait.status is _PENDING_SETUP:
+                status = _SETTING_UP
     thread.status = status
     thread.step = instruction.name
     thread.pc = pc
@@ -77,6 +73,15 @@ def park(machine: MachineState, thread: Thread, instruction: Instruction) -> Non
         execution.status = _IDLE if status is _WAITING else _RUNNING
     else:
         summarize(execution)
+
+
+def _entered(machine: MachineState, thread: Thread, instruction: Instruction, wait_id: str) -> list[AnyWait]:
+    """Returns the waits for the cases of any instruction."""
+    # The delay of a timer is computed for the thread in whose section it is: with its items and locals.
+    asking = machine.execution.thread(thread.watches) or thread if thread.watches else thread
+    cases = instruction.cases.values() if isinstance(instruction, SelectOp) else ()
+    waits = [_ENTER[type(case)](machine, asking, instruction, case, wait_id) for case in cases]
+    return waits or [ConditionWait(instruction.name, _SET_UP, wait_id)]
 
 
 def _deadline(machine: MachineState, thread: Thread, instruction: Instruction, case: TimerCase) -> datetime | None:
@@ -111,6 +116,12 @@ def attempt_limit(case: SelectCase) -> timedelta:
 # --- entering a wait, for each kind of case --------------------------------------------------
 
 
+def _enter_event(
+    machine: MachineState, thread: Thread, instruction: Instruction, case: EventCase, wait_id: str
+) -> AnyWait:
+    return EventWait(case.event, _SET_UP, wait_id, case.buffered)
+
+
 def _enter_handler(
     machine: MachineState, thread: Thread, instruction: Instruction, case: HandlerCase, wait_id: str
 ) -> AnyWait:
@@ -140,6 +151,7 @@ def _enter_child(
 
 
 _ENTER: dict[type[SelectCase], Callable[[MachineState, Thread, Instruction, Any, str], AnyWait]] = {
+    EventCase: _enter_event,
     HandlerCase: _enter_handler,
     TimerCase: _enter_timer,
     ActivityCase: _enter_activity,

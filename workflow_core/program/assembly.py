@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 from workflow_core.execution import MAIN_THREAD, LeaveKind
-from workflow_core.program.cases import ClientCase, SelectOp, WatchOp
+from workflow_core.program.cases import ClientCase, EventCase, SelectOp, WatchOp
 from workflow_core.program.code import Each, EndOp, Guard, Instruction, JumpOp
 from workflow_core.program.names import Names
 from workflow_core.program.scope import Scope
+from workflow_core.records import record
 from workflow_core.statements.basic import Section
 from workflow_core.statements.inline import Local
 
 _I = TypeVar("_I", bound=Instruction)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Loop:
     """A loop that is being compiled, and the targets of its ``Break`` and ``Continue``."""
 
@@ -36,7 +37,7 @@ class Loop:
     can_pause: bool = False
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Crossing:
     """A ``Try`` with a ``finally_`` section that is being compiled. Every exit from it passes this section."""
 
@@ -44,21 +45,21 @@ class Crossing:
     exits: dict[LeaveKind, None] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Called:
     """A section that is being compiled and that a ``Return`` leaves, and the jumps to its end."""
 
     returns: list[JumpOp] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Timed:
     """A ``Within`` that is being compiled. Every exit from it ends its timer."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Cleanup:
     """A ``finally_`` section that is being compiled. Only errors may leave it early, because another exit could lose a
     pending cancellation."""
@@ -66,7 +67,7 @@ class Cleanup:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Body:
     """The statements of a thread, which are compiled after those of the threads found earlier, and their surroundings.
 
@@ -200,6 +201,9 @@ class Assembly:
             elif isinstance(instruction, SelectOp):
                 for case in instruction.cases.values():
                     case.entry = self._destination(case.target)
+                events = [case for case in instruction.cases.values() if type(case) is EventCase]
+                if len(events) == len(instruction.cases):
+                    instruction.events = tuple((case.event, case.buffered) for case in events)
                 for when in instruction.whens if isinstance(instruction, WatchOp) else ():
                     when.entry = self._destination(when.target)
         for guard in self.guards:

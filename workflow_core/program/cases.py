@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Any, ClassVar
 
 from workflow_core.callbacks import Verify
 from workflow_core.events import EventHandler
 from workflow_core.program.code import Function, Instruction
+from workflow_core.records import record
 from workflow_core.retry import Retry
 from workflow_core.signatures import HandlerSignature, OfItem
 from workflow_core.statements.basic import Delay
 from workflow_core.wait_types import WAITS, AnyWait, WaitKind
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ActivitySpec:
     """How an activity is run; see ``workflow_core.statements.calls.Activity``."""
 
@@ -29,7 +30,7 @@ class ActivitySpec:
     heartbeat: timedelta | None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChildSpec:
     """How a child is started; see ``workflow_core.statements.calls.Child``."""
 
@@ -40,7 +41,7 @@ class ChildSpec:
     cls: Any = None
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class WhenCase:
     """A condition that a select waits for. Nothing is stored for it, so one that is added to a select counts for the
     threads that are parked there, too.
@@ -55,7 +56,7 @@ class WhenCase:
     entry: Instruction = field(init=False, repr=False)
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class SelectCase:
     """One case that a select waits for.
 
@@ -90,7 +91,7 @@ class SelectCase:
         return self.wait_type.from_clients
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class ClientCase(SelectCase):
     """An event that clients send.
 
@@ -108,7 +109,7 @@ class ClientCase(SelectCase):
     verify: Verify | None = None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class HandlerCase(ClientCase):
     """An event with an ``EventHandler`` object."""
 
@@ -117,7 +118,7 @@ class HandlerCase(ClientCase):
     event_handler: EventHandler
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class EventCase(ClientCase):
     """An event whose handler is a function of the workflow.
 
@@ -131,7 +132,7 @@ class EventCase(ClientCase):
     keywords: tuple[str, ...]
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class TimerCase(SelectCase):
     """A timeout, or the end of a sleep."""
 
@@ -140,7 +141,7 @@ class TimerCase(SelectCase):
     delay: Delay | OfItem
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class ResultCase(SelectCase):
     """The end of an activity or a child; ``handler`` is its ``then``."""
 
@@ -148,7 +149,7 @@ class ResultCase(SelectCase):
     keywords: tuple[str, ...] = ()
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class ActivityCase(ResultCase):
     """The end of an activity."""
 
@@ -157,7 +158,7 @@ class ActivityCase(ResultCase):
     activity: ActivitySpec
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class ChildCase(ResultCase):
     """The end of a child."""
 
@@ -166,14 +167,20 @@ class ChildCase(ResultCase):
     child: ChildSpec
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class SelectOp(Instruction):
-    """Park the thread until one of ``cases`` happens."""
+    """Park the thread until one of ``cases`` happens.
+
+    Attributes:
+        events: if all cases are events with plain handlers, their names and whether they are buffered; otherwise None.
+            Set together with ``next``.
+    """
 
     cases: Mapping[str, SelectCase] = field(default_factory=dict)
+    events: tuple[tuple[str, bool], ...] | None = field(default=None, init=False, repr=False)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class WatchOp(SelectOp):
     """If one of ``whens`` is true, continue there. Otherwise park the thread until one is, or one of ``cases``
     happens."""

@@ -8,11 +8,12 @@ that reaches it. All instances share the instructions, so only the compiler sets
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Any
 
 from workflow_core.execution import LeaveKind
+from workflow_core.records import record
 from workflow_core.retry import Retry
 from workflow_core.signatures import OfFrame, OfItem
 from workflow_core.statements.inline import Local
@@ -24,7 +25,7 @@ Function = Callable[..., Any] | OfItem | OfFrame
 # --- the surroundings of an instruction ------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Each:
     """A ``ForEach`` around an instruction; ``outer`` is the next ``ForEach`` around it."""
 
@@ -33,7 +34,7 @@ class Each:
     outer: Each | None
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Clause:
     """An ``except_`` section of a ``Try``. It begins at ``target``; ``entry`` is the instruction there.
 
@@ -52,7 +53,7 @@ class Clause:
     entry: Instruction = field(init=False, repr=False, compare=False)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Guard:
     """The ``Try`` around an instruction; ``outer`` is the next ``Try`` around it. In the ``except_`` sections of the
     ``Try``, a guard without ``clauses`` takes its place.
@@ -80,7 +81,7 @@ class Guard:
 # --- instructions ----------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class Instruction:
     """One instruction.
 
@@ -107,7 +108,7 @@ class Instruction:
     next: Instruction = field(init=False, repr=False)
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class JumpOp(Instruction):
     """Continue at ``target``; ``other`` is the instruction there, set together with ``next``."""
 
@@ -115,28 +116,28 @@ class JumpOp(Instruction):
     other: Instruction = field(init=False, repr=False)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class BranchOp(JumpOp):
     """Continue at ``target`` unless ``cond`` is true."""
 
     cond: Callable[..., Any]
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class BranchOfItemOp(JumpOp):
     """A ``BranchOp`` whose ``cond`` takes the item or the frame."""
 
     cond: OfItem | OfFrame
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class EachOp(JumpOp):
     """Take the next of ``items``; continue at ``target`` if there is none."""
 
     items: Function
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class StepOp(Instruction):
     """Park the thread: a step is due."""
 
@@ -146,14 +147,14 @@ class StepOp(Instruction):
     timeout: timedelta | None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class FrameStepOp(StepOp):
     """A ``StepOp`` whose ``action`` takes the frame."""
 
     action: OfFrame
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class CodeOp(Instruction):
     """Run code of a plain definition; it returns how it is left, None if it has run to its end.
 
@@ -165,14 +166,14 @@ class CodeOp(Instruction):
     exits: dict[LeaveKind, Instruction] = field(default_factory=dict, init=False, repr=False)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class WaitForOp(Instruction):
     """Park the thread until ``cond`` is true."""
 
     cond: Function
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class DoOp(Instruction):
     """Call ``handler``, which changes the fields."""
 
@@ -180,7 +181,7 @@ class DoOp(Instruction):
     keywords: tuple[str, ...]
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class ForkOp(Instruction):
     """Start ``branches``, or the only branch once for each of ``items``, ``limit`` at a time; park the thread until all
     have ended."""
@@ -190,7 +191,7 @@ class ForkOp(Instruction):
     limit: int | None = None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class RaceOp(ForkOp):
     """Start ``branches``. The first one to end cancels the others. When all have ended, call ``then``, if there is one.
 
@@ -204,36 +205,36 @@ class RaceOp(ForkOp):
     keywords: tuple[str, ...] = ()
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class GoOp(Instruction):
     """Start a thread at the entry with the name of the instruction."""
 
     id: str | Function | None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class WithinOp(Instruction):
     """Start the timer of ``within``."""
 
     within: Guard = field(repr=False)
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class WithoutOp(Instruction):
     """End the timer of the ``Within`` of that name: the thread leaves its section."""
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class ExpireOp(Instruction):
     """The timer of the ``Within`` of that name has passed: end the thread, and let the one that it watches leave."""
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class EndOp(Instruction):
     """End the thread."""
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class OpenOp(Instruction):
     """Remove the data of an earlier visit to the statement from the thread.
 
@@ -245,7 +246,7 @@ class OpenOp(Instruction):
     counts: bool = False
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class FailOp(Instruction):
     """Fail with an ``error`` of that class and with ``message``."""
 
@@ -253,7 +254,7 @@ class FailOp(Instruction):
     error: type[Exception]
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@record(slots=True, eq=False, kw_only=True)
 class LeaveOp(Instruction):
     """Leave a ``Try`` for the reason ``leave``: continue in the ``finally_`` section of ``crossed``."""
 
@@ -261,7 +262,7 @@ class LeaveOp(Instruction):
     crossed: Guard = field(repr=False)
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class LeftOp(Instruction):
     """The end of the ``finally_`` section of ``name``: continue the exit that led into the section, if any.
 

@@ -7,18 +7,19 @@ It is shared by all instances, and immutable but for ``rebind``. Nothing here de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from workflow_core.errors import UnknownStatement
 from workflow_core.program.cases import ClientCase, SelectCase, SelectOp, WatchOp
 from workflow_core.program.code import CodeOp, Instruction, RaceOp, StepOp, WithinOp
 from workflow_core.program.places import places_of
+from workflow_core.records import record
 from workflow_core.statements.basic import Section
 from workflow_core.statements.inline import Local
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Program:
     """A compiled definition.
 

@@ -8,12 +8,13 @@ outside a loop, annotations of handlers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from workflow_core.errors import DefinitionError
 from workflow_core.printable import is_printable
+from workflow_core.records import record
 from workflow_core.retry import Retry
 
 Condition = Callable[..., Any]
@@ -42,7 +43,7 @@ class Part:
     """The statement that it belongs in."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Section(Statement):
     """Statements that run one after another; created by ``S``."""
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from workflow_core.errors import DefinitionError
+from workflow_core.records import record
 from workflow_core.retry import Retry
 from workflow_core.statements.basic import (
     RenamedFrom,
@@ -25,7 +25,7 @@ ACTIVITY_TIMEOUT = timedelta(minutes=10)
 """How long an attempt of an activity may take if it has neither a timeout nor a heartbeat."""
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Activity(Statement):
     """Runs a function outside the instance, in a separate request, and waits for its result.
 
@@ -91,7 +91,7 @@ class Activity(Statement):
         )
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Child(Statement):
     """Starts another instance and waits for it to end.
 

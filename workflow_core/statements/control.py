@@ -6,11 +6,12 @@ They check only their own arguments; see ``workflow_core.statements.basic``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
 from workflow_core.errors import DefinitionError
+from workflow_core.records import record
 from workflow_core.retry import Retry
 from workflow_core.statements.basic import (
     Condition,
@@ -30,7 +31,7 @@ from workflow_core.statements.basic import (
 )
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Step(Statement):
     """Runs user code; the state is saved before the next statement starts.
 
@@ -67,7 +68,7 @@ class Step(Statement):
         set_attributes(self, name=name, action=action, retry=retry, timeout=timeout, renamed_from=former)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Branch:
     """A condition of an ``If`` or a ``Switch``, and the statements that run if it is true. ``cond`` None: always."""
 
@@ -84,7 +85,7 @@ def make_branch(
     return Branch(name, check_function(name, "cond", cond), make_body(where, statements, may_be_empty=may_be_empty))
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class If(Statement):
     """Runs its statements if ``cond`` is true.
 
@@ -116,7 +117,7 @@ class If(Statement):
         return extended
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Case(Part):
     """A case of a ``Switch``: its statements (possibly none) run if ``cond`` is the first condition that is true."""
 
@@ -128,7 +129,7 @@ class Case(Part):
         set_attributes(self, branch=make_branch(self, name, cond, statements, may_be_empty=True))
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Default(Part):
     """The last case of a ``Switch``: runs if no other case matches."""
 
@@ -140,7 +141,7 @@ class Default(Part):
         set_attributes(self, branch=Branch("", None, make_body("Default", statements, may_be_empty=True)))
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Switch(Statement):
     """Runs the first case whose condition is true, or otherwise its ``Default`` if it has one."""
 
@@ -160,7 +161,7 @@ class Switch(Statement):
         set_attributes(self, name=name, branches=tuple(case.branch for case in cases))
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class While(Statement):
     """Repeats its statements while ``cond`` is true before an iteration."""
 
@@ -174,22 +175,22 @@ class While(Statement):
         set_attributes(self, name=name, cond=check_function(name, "cond", cond), body=make_body(where, statements))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Break(Statement):
     """Leaves the innermost ``While`` or sequential ``ForEach``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Continue(Statement):
     """Continues with the next iteration of the innermost ``While`` or sequential ``ForEach``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Return(Statement):
     """Ends its thread. In the main thread, it ends the workflow."""
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class WaitFor(Statement):
     """Suspends its thread until ``cond`` is true. The condition is evaluated whenever any thread changes the fields.
 
@@ -255,7 +256,7 @@ def with_late(statement: _T, where: str, statements: Sequence[Statement]) -> _T:
     return extended
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Within(Statement):
     """Runs its statements with a deadline. When it passes, the thread leaves them, and ``on_timeout`` runs.
 
@@ -297,7 +298,7 @@ class Within(Statement):
         return with_late(self, f"on_timeout of Within {self.name!r}", statements)
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Do(Statement):
     """Changes the fields, in the commit of what came before it. It is not saved on its own, unlike a ``Step``.
 
@@ -320,7 +321,7 @@ class Do(Statement):
         set_attributes(self, name=name, handler=handler, renamed_from=check_renamed(self, name, renamed_from))
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Go(Statement):
     """Starts a thread that runs its statements, and continues at once.
 

@@ -6,10 +6,11 @@ They check only their own arguments; see ``workflow_core.statements.basic``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from workflow_core.errors import DefinitionError, Failure
+from workflow_core.records import record
 from workflow_core.retry import ErrorTypes, check_error_types
 from workflow_core.statements.basic import (
     RenamedFrom,
@@ -23,7 +24,7 @@ from workflow_core.statements.basic import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Except:
     """The statements that run after a ``Try`` raises an error of one of ``types``; created by ``Try.except_``."""
 
@@ -34,7 +35,7 @@ class Except:
     renamed_from: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Try(Statement):
     """Runs its statements, catches their errors once retries are exhausted, and cleans up.
 
@@ -115,7 +116,7 @@ class Try(Statement):
         return extended
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Fail(Statement):
     """Raises an error, which fails the instance unless a ``Try`` around it catches it.
 

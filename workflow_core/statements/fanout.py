@@ -6,10 +6,10 @@ They check only their own arguments; see ``workflow_core.statements.basic``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from workflow_core.errors import DefinitionError
+from workflow_core.records import record
 from workflow_core.statements.basic import (
     RenamedFrom,
     Section,
@@ -26,7 +26,7 @@ PARALLEL_LIMIT = 100
 each change to one of them loads and saves this document."""
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class ForEach(Statement):
     """Runs its statements for each item of a collection, sequentially or in parallel.
 
@@ -79,7 +79,7 @@ class ForEach(Statement):
         )
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Parallel(Statement):
     """Runs sections in separate threads, and continues when all have ended.
 
@@ -101,7 +101,7 @@ class Parallel(Statement):
         set_attributes(self, name=name, branches=branches, renamed_from=check_renamed(self, name, renamed_from))
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Race(Statement):
     """Runs sections in separate threads. The first one to end ends the others, then the statement continues.
 

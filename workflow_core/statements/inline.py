@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
 from typing import Any
 
 from workflow_core.execution import LeaveKind
+from workflow_core.records import record
 from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Section, Statement
 from workflow_core.value_form import ValueForm
@@ -15,7 +15,7 @@ COMPILED = "__compiled_methods__"
 """The attribute of a workflow's class with the names of the methods whose source was compiled."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Local:
     """A local variable of a plain definition.
 
@@ -49,7 +49,7 @@ class Local:
         return self.key.rpartition("/")[2][1:] if self.is_hidden else self.key
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Inline(Statement):
     """Runs code in the commit at hand.
 
@@ -66,7 +66,7 @@ class Inline(Statement):
     is_made: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Resting(Statement):
     """A statement that a thread rests on.
 
@@ -80,14 +80,14 @@ class Resting(Statement):
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CallOf(Statement):
     """A section that ``Return`` leaves, without ending the thread."""
 
     body: Section
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Entry(Statement):
     """The start of a thread.
 

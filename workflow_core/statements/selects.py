@@ -6,13 +6,13 @@ They check only their own arguments; see ``workflow_core.statements.basic``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from workflow_core.access import check_role
 from workflow_core.callbacks import Verify
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
+from workflow_core.records import record
 from workflow_core.statements.basic import (
     Condition,
     Delay,
@@ -33,7 +33,7 @@ INPUT_BYTES_MAX = 1_000_000
 """The most bytes that any client's input may have, whatever the settings and the definition say."""
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class On(Part):
     """A case of a ``Select``: an event, and the statements that run after it.
 
@@ -107,7 +107,7 @@ class On(Part):
         set_attributes(self, max_bytes=max_bytes, verify=verify, renamed_from=former)
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Timeout(Part):
     """A case of a ``Select`` that happens if no other case happens within ``delay``.
 
@@ -145,7 +145,7 @@ class Timeout(Part):
         set_attributes(self, name=name, delay=delay, body=body, handler=handler, renamed_from=former)
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class When(Part):
     """A case of a ``Select`` that happens when ``cond`` is true.
 
@@ -177,7 +177,7 @@ class When(Part):
         set_attributes(self, name=name, cond=cond, body=body, handler=handler)
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Done(Part):
     """A case of a ``Select`` that happens when an activity or a child has ended.
 
@@ -218,7 +218,7 @@ SelectPart = On | Timeout | When | Done
 """The cases of a ``Select``."""
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Select(Statement):
     """Suspends its thread until exactly one of its cases happens."""
 
@@ -244,7 +244,7 @@ class Select(Statement):
         set_attributes(self, name=name, cases=cases, renamed_from=check_renamed(self, name, renamed_from))
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@record(frozen=True, slots=True, init=False)
 class Sleep(Statement):
     """Suspends its thread for a time, at no cost.
 

@@ -1,0 +1,129 @@
+"""``record`` gives a class the same behaviour as ``dataclass``."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
+from typing import Any
+
+import pytest
+
+from workflow_core.records import record
+
+
+class Base:
+    __slots__ = ()
+
+
+def as_record() -> tuple[type, type]:
+    @record(slots=True, frozen=True)
+    class Point(Base):
+        x: int
+        y: int = 2
+        tags: list[str] = field(default_factory=list, compare=False, repr=False)
+        length: int = field(default=7, init=False)
+        later: int = field(init=False, repr=False, compare=False)
+
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "length", self.x + self.y)
+
+    @record(slots=True, kw_only=True)
+    class Named:
+        name: str
+        size: int = 1
+
+    return Point, Named
+
+
+def as_dataclass() -> tuple[type, type]:
+    @dataclass(slots=True, frozen=True)
+    class Point(Base):
+        x: int
+        y: int = 2
+        tags: list[str] = field(default_factory=list, compare=False, repr=False)
+        length: int = field(default=7, init=False)
+        later: int = field(init=False, repr=False, compare=False)
+
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "length", self.x + self.y)
+
+    @dataclass(slots=True, kw_only=True)
+    class Named:
+        name: str
+        size: int = 1
+
+    return Point, Named
+
+
+CALLS: dict[str, Callable[[Any, Any], object]] = {
+    "repr": lambda point, named: repr(point(1)).rpartition(".")[2],
+    "positional": lambda point, named: (point(1, 3).x, point(1, 3).y, point(1, 3).length),
+    "named": lambda point, named: (point(y=3, x=1).length, named(name="a").size),
+    "equal": lambda point, named: (point(1) == point(1, tags=["a"]), point(1) == point(2), point(1) == 1),
+    "hash": lambda point, named: (hash(point(1)) == hash(point(1)), len({point(1), point(1), point(2)})),
+    "unhashable": lambda point, named: hash(named(name="a")),
+    "factory": lambda point, named: point(1).tags is point(1).tags,
+    "replace": lambda point, named: (replace(point(1), x=5).length, replace(named(name="a"), size=2).size),
+    "fields": lambda point, named: [(place.name, place.init, place.kw_only) for place in fields(point)],
+    "not set": lambda point, named: hasattr(point(1), "later"),
+    "frozen": lambda point, named: setattr(point(1), "x", 2),
+    "frozen for deletion": lambda point, named: delattr(point(1), "x"),
+    "mutable": lambda point, named: setattr(named(name="a"), "name", "b"),
+    "slots": lambda point, named: setattr(named(name="a"), "other", "b"),
+    "missing": lambda point, named: point(),
+    "too many": lambda point, named: point(1, 2, [], 4),
+    "twice": lambda point, named: point(1, x=2),
+    "unknown": lambda point, named: point(1, z=2),
+    "not positional": lambda point, named: named("a"),
+    "not in init": lambda point, named: point(1, length=3),
+    "copy": lambda point, named: copy.copy(named(name="a")) == named(name="a"),
+    "match": lambda point, named: point.__match_args__,
+}
+
+
+def result(call: Callable[[Any, Any], object], classes: tuple[type, type]) -> object:
+    try:
+        return call(*classes)
+    except Exception as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_record_behaves_like_a_dataclass(name: str) -> None:
+    assert result(CALLS[name], as_record()) == result(CALLS[name], as_dataclass())
+
+
+@record(slots=True, frozen=True)
+class Kept:
+    number: int
+    words: tuple[str, ...] = ()
+
+
+def test_a_frozen_record_can_be_copied_and_pickled() -> None:
+    kept = Kept(3, ("a",))
+    for again in (copy.copy(kept), copy.deepcopy(kept), pickle.loads(pickle.dumps(kept))):
+        assert again == kept and type(again) is Kept
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field 'number'"):
+        kept.number = 4  # type: ignore[misc]
+
+
+def test_an_own_method_is_kept() -> None:
+    @record(slots=True)
+    class Own:
+        number: int
+
+        def __repr__(self) -> str:
+            return f"<{self.number}>"
+
+    assert repr(Own(1)) == "<1>"
+
+
+def test_errors_name_the_argument() -> None:
+    with pytest.raises(TypeError, match="Kept needs a value for 'number'"):
+        Kept()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="Kept has no 'size'"):
+        Kept(1, size=2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="Kept takes at most one value for each of: number, words"):
+        Kept(1, (), 3)  # type: ignore[call-arg]
