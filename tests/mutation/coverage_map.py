@@ -35,7 +35,8 @@ class CoverageMap:
     """Which tests run each line.
 
     Attributes:
-        tests: for each file, and each line of it, the ids of the tests that run it.
+        tests: for each file, and each line of it, the ids of the tests that run it; an empty one if the line runs when
+            the tests are imported.
         seconds: how long each test takes.
     """
 
@@ -46,9 +47,14 @@ class CoverageMap:
         """The tests that run one of the lines, the fastest first. If none does, the lines may run when the file is
         imported, as the defaults of fields do: then all tests that run any line of the file."""
         of_file = self.tests.get(path, {})
-        found = {test for line in lines for test in of_file.get(line, ())}
-        found = found or {test for tests in of_file.values() for test in tests}
+        found = {test for line in lines for test in of_file.get(line, ()) if test}
+        found = found or {test for tests in of_file.values() for test in tests if test}
         return sorted(found, key=lambda test: (self.seconds.get(test, 0.0), test))
+
+    def imported(self, path: str, lines: Iterable[int]) -> bool:
+        """Whether one of the lines runs when the tests are imported."""
+        of_file = self.tests.get(path, {})
+        return any("" in of_file.get(line, ()) for line in lines)
 
 
 def coverage_map(root: Path, jobs: int, *, recorded: bool = False) -> CoverageMap:
@@ -120,5 +126,5 @@ def _read(folder: Path) -> CoverageMap:
             if file.startswith(ROOMS):
                 lines = tests.setdefault(file, {})
                 for line, contexts in data.contexts_by_lineno(file).items():
-                    lines.setdefault(line, []).extend(context for context in contexts if context)
+                    lines.setdefault(line, []).extend(contexts)
     return CoverageMap(tests, seconds)
