@@ -11,17 +11,20 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
-from tests.mutation.coverage_map import ROOMS, CoverageMap, coverage_map
+from tests.firestore_emulator import running
+from tests.mutation.coverage_map import EMULATOR, ROOMS, CoverageMap, coverage_map
 from tests.mutation.equivalents import reason_for
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.trial import Copy, Trial
@@ -79,6 +82,18 @@ def trials(
             copy.close()
 
 
+@contextmanager
+def emulator() -> Iterator[None]:
+    """Runs the emulator that the tests of the Firestore store need. Without its programs, they are not tried."""
+    if shutil.which("gcloud") is None or shutil.which("java") is None:
+        print("without the Firestore emulator: mutants of stores/firestore are not found")
+        yield
+        return
+    with running() as host:
+        os.environ[EMULATOR] = host
+        yield
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("--module", action="append", default=[], help="only files whose path contains this")
@@ -102,14 +117,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     equivalent = {mutant: reason for mutant in part if (reason := reason_for(mutant, ROOT)) is not None}
     tried = [mutant for mutant in part if mutant not in equivalent]
     print("recording which tests run each line, if that is not known", flush=True)
-    covered = coverage_map(ROOT, given.jobs, recorded=given.recorded)
     done: list[Trial] = []
-    for place, trial in trials(tried, covered, given.seeds, given.jobs, given.minutes):
-        done.append(trial)
-        number = given.first + part.index(tried[place])
-        print(f"{number}: {trial.fate.value}: {trial.mutant.path}:{trial.mutant.line} {trial.by}", flush=True)
-        if not trial.killed:
-            print(trial.mutant.diff((ROOT / trial.mutant.path).read_bytes()), flush=True)
+    with emulator():
+        covered = coverage_map(ROOT, given.jobs, recorded=given.recorded)
+        for place, trial in trials(tried, covered, given.seeds, given.jobs, given.minutes):
+            done.append(trial)
+            number = given.first + part.index(tried[place])
+            print(f"{number}: {trial.fate.value}: {trial.mutant.path}:{trial.mutant.line} {trial.by}", flush=True)
+            if not trial.killed:
+                print(trial.mutant.diff((ROOT / trial.mutant.path).read_bytes()), flush=True)
     report(done)
     for mutant, reason in equivalent.items():
         print(f"equivalent: {mutant.path}:{mutant.line}: {reason}")

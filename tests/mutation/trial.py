@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tests.mutation.coverage_map import CoverageMap
+from tests.mutation.coverage_map import CoverageMap, emulated
 from tests.mutation.mutants import Mutant
-from tests.mutation.warm import OPTIONS, SECONDS_MAX, Reply, Request
+from tests.mutation.warm import OPTIONS, READY, SECONDS_MAX, Reply, Request
 
 COPIED = (
     "workflow_core",
@@ -79,6 +79,11 @@ class Copy:
             copy: Callable[..., object] = shutil.copytree if source.is_dir() else shutil.copy2
             copy(source, folder / name)
         self._warm = self._start("tests.mutation.warm", stdin=subprocess.PIPE)
+        assert self._warm.stdout is not None
+        if self._warm.stdout.readline().strip() != READY:
+            raise SystemExit("the tests cannot be collected; see the error above")
+        self._sound: set[str] = set()
+        self._unsound: set[str] = set()
 
     def close(self) -> None:
         """Ends the process that has the tests."""
@@ -100,14 +105,31 @@ class Copy:
         lines = range(mutant.line, mutant.last_line + 1)
         tests = tuple(covered.covering(mutant.path, lines)[:TESTS_MAX])
         seeds = seeds if mutant.path.startswith(SIMULATED) else 0
-        reply = Reply("passed")
-        for request in (Request(mutant.path, source, tests, 0), Request(mutant.path, source, (), seeds)):
-            if reply.end == "passed" and (request.tests or request.seeds):
-                reply = self._ask(request)
+        reply = self._ask_tests(mutant.path, source, tests)
+        if reply.end == "passed" and seeds:
+            reply = self._ask(Request(mutant.path, source, (), seeds))
         if reply.end == "unable" or (reply.end == "passed" and covered.imported(mutant.path, lines)):
             reply = self._afresh(tests, seeds)
         fate = {"failed": Fate.KILLED, "hung": Fate.HUNG}.get(reply.end, Fate.SURVIVED if tests else Fate.UNCOVERED)
         return Trial(mutant, fate, reply.by, len(tests))
+
+    def _ask_tests(self, path: str, source: str, tests: Sequence[str]) -> Reply:
+        """Tries tests on the change. One that fails must pass without the change; otherwise it does not count."""
+        while tests := tuple(test for test in tests if test not in self._unsound):
+            reply = self._ask(Request(path, source, tests, 0))
+            if reply.by not in tests or reply.by in self._sound:
+                return reply
+            file = self.folder / path
+            changed = file.read_bytes()
+            file.write_text(source)
+            again = self._ask(Request(path, source, tests, 0, last=reply.by))
+            file.write_bytes(changed)
+            passes = again.by != reply.by
+            (self._sound if passes else self._unsound).add(reply.by)
+            if passes:
+                return reply
+            sys.stderr.write(f"left out: {reply.by} fails without a change\n{again.error}\n")
+        return Reply("passed")
 
     def _ask(self, request: Request) -> Reply:
         """Tries the change in a child of the process that has the tests."""
@@ -136,7 +158,7 @@ class Copy:
         return Reply("passed")
 
     def _start(self, *module: str, stdin: int | None = None, stderr: int | None = None) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"} | emulated(module)
         return subprocess.Popen(
             [sys.executable, "-m", *module],
             cwd=self.folder,

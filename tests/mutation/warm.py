@@ -24,18 +24,19 @@ from typing import IO, Literal, NoReturn, cast
 import pytest
 from _pytest.tmpdir import TempPathFactory
 
-from tests.mutation.coverage_map import SUITES
+from tests.mutation.coverage_map import SUITES, emulated
 from tests.mutation.patching import functions_below, patched
 
-OPTIONS = ("-q", "-n", "0", "-p", "no:cacheprovider", "--timeout", "60", "--no-header")
+OPTIONS = ("-q", "-n", "0", "-m", "", "-p", "no:cacheprovider", "--timeout", "60", "--no-header")
 """The options of pytest in all trials."""
 
 SECONDS_MAX = 600.0
 """How long a trial may take."""
 
-_POLL_SECONDS = 0.02
+READY = "ready"
+"""The first line of the replies: the modules are imported, so the files may be changed."""
 
-Ran = tuple[Literal["passed", "failed", "unable"], str]
+_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,14 @@ class Request:
         original: the file's text without the change.
         tests: the ids of the tests to run until one fails.
         seeds: how many seeds of the simulation to run instead of tests.
+        last: end after this test.
     """
 
     path: str
     original: str
     tests: tuple[str, ...]
     seeds: int
+    last: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,12 @@ class Reply:
     Attributes:
         end: ``unable`` means that the change cannot be made in imported modules.
         by: the test that has failed, or what the simulation has said.
+        error: the error of that test.
     """
 
     end: Literal["passed", "failed", "unable", "hung"]
     by: str = ""
+    error: str = ""
 
 
 class Server:
@@ -74,24 +79,31 @@ class Server:
     def __init__(self, requests: IO[str], replies: IO[str]) -> None:
         self.requests = requests
         self.replies = replies
-        self.failed: Callable[[str], object] | None = None
+        self.failed: Callable[[Reply], object] | None = None
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Serves requests until there are no more."""
-        items = {item.nodeid: item for item in session.items}
+        places = {item.nodeid: place for place, item in enumerate(session.items)}
         live = functions_below(Path.cwd())
         gc.collect()
         gc.freeze()
+        print(READY, file=self.replies, flush=True)
         for line in self.requests:
             request = Request(**json.loads(line))
 
-            def run(request: Request = request) -> Ran:
+            def run(request: Request = request) -> Reply:
                 file = Path(request.path).absolute()
                 if not patched(file, request.original.encode(), file.read_bytes(), live):
-                    return "unable", ""
+                    return Reply("unable")
                 if request.seeds:
                     return _simulate(request.seeds)
-                return self._run([items[test] for test in request.tests if test in items])
+                # The tests of a file stay in their order: some depend on what those before them have left behind.
+                files = list(dict.fromkeys(test.partition("::")[0] for test in request.tests))
+                tests = [test for test in request.tests if test in places]
+                tests.sort(key=lambda test: (files.index(test.partition("::")[0]), places[test]))
+                if request.last in tests:
+                    del tests[tests.index(request.last) + 1 :]
+                return self._run([session.items[places[test]] for test in tests])
 
             print(json.dumps(asdict(_in_child(run))), file=self.replies, flush=True)
         return True
@@ -99,13 +111,14 @@ class Server:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Ends the trial at the first test that fails."""
         if report.failed and self.failed is not None:
-            self.failed(report.nodeid)
+            self.failed(Reply("failed", report.nodeid, report.longreprtext[-3000:]))
 
-    def _run(self, items: list[pytest.Item]) -> Ran:
-        def failed(test: str) -> NoReturn:
-            raise _Failed(test)
+    def _run(self, items: list[pytest.Item]) -> Reply:
+        def failed(reply: Reply) -> NoReturn:
+            raise _Failed(reply)
 
         self.failed = failed
+        os.environ |= emulated(item.nodeid for item in items)
         with TemporaryDirectory() as folder:
             try:
                 for item, following in zip(items, [*items[1:], None], strict=True):
@@ -113,24 +126,24 @@ class Server:
                     factory._basetemp = Path(folder)
                     item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             except _Failed as failure:
-                return "failed", failure.test
-        return "passed", ""
+                return failure.reply
+        return Reply("passed")
 
 
 class _Failed(BaseException):
-    def __init__(self, test: str) -> None:
-        self.test = test
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
 
 
-def _simulate(seeds: int) -> Ran:
+def _simulate(seeds: int) -> Reply:
     from tests.simulation.failures import first_failure, prepare
 
     prepare(None)
     failure = first_failure(range(seeds))
-    return ("passed", "") if failure is None else ("failed", f"seed {failure.scenario.seed}: {failure.error}")
+    return Reply("passed") if failure is None else Reply("failed", f"seed {failure.scenario.seed}: {failure.error}")
 
 
-def _in_child(run: Callable[[], Ran]) -> Reply:
+def _in_child(run: Callable[[], Reply]) -> Reply:
     """Runs something in a child, which is killed with all that it has started."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -153,13 +166,13 @@ def _in_child(run: Callable[[], Ran]) -> Reply:
     return Reply(**json.loads(text)) if text else Reply("failed", "the process of the tests has died")
 
 
-def _serve_once(run: Callable[[], Ran], writing: int) -> NoReturn:
+def _serve_once(run: Callable[[], Reply], writing: int) -> NoReturn:
     os.setsid()
     try:
-        end, by = run()
+        reply = run()
     except BaseException as error:  # such as an error of pytest itself
-        end, by = "failed", repr(error)[:500]
-    os.write(writing, json.dumps({"end": end, "by": by[:2000]}).encode())
+        reply = Reply("failed", repr(error)[:500])
+    os.write(writing, json.dumps(asdict(reply)).encode())
     os._exit(0)
 
 
