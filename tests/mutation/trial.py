@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -84,6 +85,7 @@ class Copy:
             raise SystemExit("the tests cannot be collected; see the error above")
         self._sound: set[str] = set()
         self._unsound: set[str] = set()
+        self._killers: dict[str, Counter[str]] = {}
 
     def close(self) -> None:
         """Ends the process that has the tests."""
@@ -103,15 +105,23 @@ class Copy:
 
     def _try(self, mutant: Mutant, source: str, covered: CoverageMap, seeds: int) -> Trial:
         lines = range(mutant.line, mutant.last_line + 1)
-        tests = tuple(covered.covering(mutant.path, lines)[:TESTS_MAX])
+        tests = self._likely_first(mutant.path, covered.covering(mutant.path, lines))[:TESTS_MAX]
         seeds = seeds if mutant.path.startswith(SIMULATED) else 0
         reply = self._ask_tests(mutant.path, source, tests)
         if reply.end == "passed" and seeds:
             reply = self._ask(Request(mutant.path, source, (), seeds))
+        if reply.by in tests:
+            self._killers.setdefault(mutant.path, Counter())[_file_of(reply.by)] += 1
         if reply.end == "unable" or (reply.end == "passed" and covered.imported(mutant.path, lines)):
             reply = self._afresh(tests, seeds)
         fate = {"failed": Fate.KILLED, "hung": Fate.HUNG}.get(reply.end, Fate.SURVIVED if tests else Fate.UNCOVERED)
         return Trial(mutant, fate, reply.by, len(tests))
+
+    def _likely_first(self, path: str, tests: Sequence[str]) -> Sequence[str]:
+        """Puts the tests first that have found most mutants of the file, with those beside them, then those that are
+        named after it."""
+        killers, stem = self._killers.get(path, {}), Path(path).stem
+        return sorted(tests, key=lambda test: (-killers.get(_file_of(test), 0), stem not in _file_of(test)))
 
     def _ask_tests(self, path: str, source: str, tests: Sequence[str]) -> Reply:
         """Tries tests on the change. One that fails must pass without the change; otherwise it does not count."""
@@ -168,6 +178,10 @@ class Copy:
             stderr=stderr,
             text=True,
         )
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def _failed_test(output: str) -> str:
