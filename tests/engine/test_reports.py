@@ -213,6 +213,18 @@ async def test_a_function_is_told_at_each_sign_that_its_attempt_is_over(world: W
     assert SEEN == ["work"], "it is interrupted, too"
 
 
+@pytest.mark.parametrize("seconds", [INTERVAL, INTERVAL + 1])
+@in_world(One)
+async def test_a_report_that_is_due_tells_at_once_that_its_attempt_is_over(world: World, seconds: float) -> None:
+    await world.create()
+    await begun(world)
+    await CONTEXTS["work"].report(0)
+    await world.start().engine.operate("one", "order-1", Cancel())
+    await world.clock.advance(seconds)
+    with pytest.raises(AttemptOver):
+        await CONTEXTS["work"].report(1)
+
+
 @pytest.mark.parametrize("sign", ["heartbeat", "report"])
 @in_world(One)
 async def test_a_function_is_told_that_its_instance_is_gone(world: World, sign: str) -> None:
