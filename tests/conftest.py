@@ -19,6 +19,13 @@ __all__ = [
 ]
 
 
+@pytest.fixture(scope="session", params=[0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2, 3))])
+def quarters(request: pytest.FixtureRequest) -> int:
+    """For tests of random examples: a quarter of the examples is drawn by default, the others by the slow tests."""
+    part: int = request.param
+    return part
+
+
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     """Records the spans and metrics of the test."""

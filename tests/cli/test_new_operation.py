@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,14 +25,30 @@ from workflow_core import On, S, Select, Workflow
 
 TEXTS = ("name", "command", "title", "button", "confirmation", "result", "past")
 PAGE = "/ui/letter/instances/1"
-GORCHESTRATE = (
-    "from cloud_adapter.engine.operations import register\n"
-    "from tests.cli.test_new_operation import Nudge, Stamp\n"
-    "register(Nudge)\n"
-    "register(Stamp)\n"
-    "from cloud_adapter.cli.main import main\n"
-    "main()\n"
-)
+GORCHESTRATE = """
+import contextlib, io, json, sys
+from cloud_adapter.engine.operations import register
+from tests.cli.test_new_operation import Nudge, Stamp
+
+register(Nudge)
+register(Stamp)
+
+from cloud_adapter.cli.main import main
+
+outputs = []
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["gorchestrate", *arguments]
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        try:
+            main()
+        except SystemExit as end:
+            if end.code:
+                raise
+    outputs.append(output.getvalue())
+print(json.dumps(outputs))
+"""
+"""Runs several commands, because a process takes a second to start."""
 
 
 class Letter(Workflow, name="letter"):
@@ -89,12 +106,13 @@ def http(tmp_path: Path, registered: None) -> Iterator[Http]:
         yield http
 
 
-def gorchestrate(*arguments: str) -> str:
-    """Runs ``gorchestrate`` in a process that registers both operations first; returns its output."""
-    command = [sys.executable, "-c", GORCHESTRATE, *arguments]
+def gorchestrate(*commands: list[str]) -> list[str]:
+    """Runs commands of ``gorchestrate`` in a process that registers both operations first; returns their outputs."""
+    command = [sys.executable, "-c", GORCHESTRATE, json.dumps(commands)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    outputs: list[str] = json.loads(done.stdout)
+    return outputs
 
 
 def posts(repair: bool, db: Path) -> set[str]:
@@ -168,16 +186,17 @@ def test_its_form_is_on_the_page(http: Http) -> None:
 
 
 def test_it_has_a_command(http: Http) -> None:
-    help = gorchestrate("--help")
+    url = str(http.client.base_url)
+    help, options, nudged, _ = gorchestrate(
+        ["--help"],
+        ["nudge", "--help"],
+        ["nudge", "letter", "1", "phone", "--times", "2", "--url", url],
+        ["stamp", "letter", "1", "--dry-run", "--url", url],
+    )
     assert "nudge" in help and "Nudges an instance: reminds whoever it waits for." in help
     assert "stamp" in help and "Repairs an instance: stamps it." in help
-
-    url = str(http.client.base_url)
-    options = gorchestrate("nudge", "--help")
     assert "Where they are reminded. [required]" in options and "How often they are reminded. [default: 1]" in options
     assert "--dry-run" not in options
-    assert gorchestrate("nudge", "letter", "1", "phone", "--times", "2", "--url", url) == "1 is waiting\n"
-    assert http.get("/wf/letter/1")["history"][-1]["detail"] == "phone 2"
-
-    gorchestrate("stamp", "letter", "1", "--dry-run", "--url", url)
-    assert http.get("/wf/letter/1")["history"][-1]["kind"] == "nudge", "a dry run of a repair changes nothing"
+    assert nudged == "1 is waiting\n"
+    last = http.get("/wf/letter/1")["history"][-1]
+    assert (last["kind"], last["detail"]) == ("nudge", "phone 2"), "a dry run of a repair changes nothing"

@@ -187,6 +187,7 @@ def test_what_is_shared_is_stored_once() -> None:
 # --- exactly the same ------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("quarters")
 @random_flows
 @given(SPECS, OPS)
 def test_every_state_of_random_instances_survives(spec: list[Spec], ops: list[Op]) -> None:

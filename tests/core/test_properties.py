@@ -25,7 +25,9 @@ from workflow_core import (
 )
 from workflow_core.machine.machine import Machine
 
-random_flows = settings(max_examples=300, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+random_flows = settings(max_examples=75, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+
+pytestmark = pytest.mark.usefixtures("quarters")
 
 # --- the interpreter and the reference -------------------------------------------------------
 

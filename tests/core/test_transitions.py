@@ -190,6 +190,7 @@ def check(seen: set[tuple[str, Any, Any]]) -> None:
         assert after in following(table, starts if before is None else before), (what, before, after)
 
 
+@pytest.mark.usefixtures("quarters")
 @random_flows
 @given(SPECS, OPS)
 def test_random_instances_change_as_the_table_says(spec: list[Spec], ops: list[Op]) -> None:

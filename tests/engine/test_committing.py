@@ -14,9 +14,11 @@ from typing import ClassVar
 import pytest
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
-from cloud_adapter.errors import InvalidRequest, Unavailable
+from cloud_adapter.engine.commits import _concurrently
+from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.errors import Conflict, InvalidRequest, Unavailable
 from cloud_adapter.ports import Task
-from tests.engine.harness import Killed, World, in_world
+from tests.engine.harness import ID, Killed, World, in_world
 from workflow_core import Go, On, Retry, S, Select, Sleep, Step, WaitFor, Workflow
 
 TIMERS = 50
@@ -247,3 +249,53 @@ async def test_a_store_that_does_not_answer_gets_a_pause_before_each_further_cal
     # 40, 80 and 160 ms between the loads, 40 ms before the second commit, each with up to half of it as jitter.
     assert 0.16 <= (world.now - began).total_seconds() <= 0.32
     assert (await world.fields()).n == 1
+
+
+@pytest.mark.parametrize("turns", [0, 1, 5])
+@pytest.mark.parametrize("calls_max", [2, 3, 7, 50])
+def test_when_one_of_several_calls_fails_the_others_have_ended(calls_max: int, turns: int) -> None:
+    """A call that takes some turns to end must not go on beside what is done about the error."""
+    begun: list[int] = []
+    ended: list[int] = []
+
+    async def call(number: int) -> None:
+        begun.append(number)
+        try:
+            await asyncio.sleep(0)
+            if number == 1:
+                raise Unavailable("cut")
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            ended.append(number)
+
+    async def calls() -> None:
+        with pytest.raises(Unavailable):
+            await _concurrently(call, range(10), calls_max)
+        assert sorted(ended) == sorted(begun) == list(range(min(calls_max, 10)))
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(calls())
+
+
+@pytest.mark.parametrize("error", [Conflict("others were faster"), Unavailable("cut")])
+@in_world(Timers)
+async def test_a_document_that_is_damaged_when_it_is_loaded_again_was_not_written(
+    world: World, error: Exception
+) -> None:
+    """The commit has failed as the store says, whatever others have done to the document since."""
+    await world.started()
+    committer = world.process.engine.lanes.committer
+    session = await committer.load(InstanceRef(Timers, ID))
+    session.machine.tick()
+
+    async def damage() -> None:
+        await world.store.connections.run(
+            lambda connection: connection.execute("UPDATE instances SET execution = '{'").close()
+        )
+        raise error
+
+    world.process.fault("commit", before=damage)
+    with pytest.raises(type(error), match=str(error)):
+        await world.finish(committer.commit(session))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
+from cloud_adapter.history import HISTORY_MAX, bytes_of
 from tests.engine.harness import ID, Gate, World, in_world
-from workflow_core import Activity, Child, EventHandler, EventRequest, On, Retry, S, Select, Step, Workflow
+from workflow_core import Activity, Child, EventHandler, EventRequest, On, Retry, S, Select, Step, While, Workflow
 
 GATE = Gate()
 FAILS: set[str] = set()
@@ -164,3 +165,31 @@ async def test_the_log_line_of_a_failure_has_its_stack_trace(
     for one in traced:
         assert one["exception"].splitlines()[-1] == f"ConnectionError: the {place} has failed"
         assert "in fail\n" in one["exception"]
+
+
+class Many(Workflow, name="many"):
+    done: int = 0
+
+    def work(self) -> None:
+        self.done += 1
+
+    definition = S(
+        While("more", lambda w: w.done < 2 * HISTORY_MAX + 7, Step("work", work)), Select("end", On("End", then))
+    )
+
+
+@pytest.mark.parametrize("cut", [(), range(1, 150, 2), range(1, 300)], ids=["none", "some", "all"])
+@in_world(Many)
+async def test_the_size_of_a_history_is_known_whichever_replies_are_lost(world: World, cut: Sequence[int]) -> None:
+    await world.create()
+    for nth in cut:
+        world.process.unavailable("commit", nth, applied=True)
+    await world.deliver()
+    instance = await world.instance()
+    rows = await world.store.connections.run(
+        lambda connection: connection.execute("SELECT number, entry FROM history_entries").fetchall()
+    )
+    assert len(rows) < 2 * HISTORY_MAX
+    assert instance.entries_bytes == bytes_of(f"{number} {entry.decode()}" for number, entry in rows)
+    assert instance.entries_count == 2 * HISTORY_MAX + 8
+    assert [kind for kind, _ in await world.history()][:2] == ["created", "step"]

@@ -1234,7 +1234,7 @@ class Clients:
 
 
 @SMALL_AND_LARGE
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 40))])
 @in_world(Ledger)
 async def test_clients_and_faults_by_chance(world: World, seed: int, padding: str) -> None:
     """Each answer is the place at which the name stands in the end: all events have happened one after another."""

@@ -147,6 +147,40 @@ async def test_a_step_shorter_than_a_third_of_the_lease_costs_no_renewal(world: 
     assert calls == ["commit", "commit"]
 
 
+class Loaves(Workflow, name="loaves"):
+    log: list[str] = []
+
+    async def bake(self) -> None:
+        await GATE.wait()
+
+    definition = S(Step("first", bake), Step("second", bake), Step("cool", write("cool")))
+
+
+@pytest.mark.parametrize(("first", "renewals"), [(3, [8]), (4.9, [9.9]), (5, [5, 25]), (7, [5, 27]), (26, [5, 25, 46])])
+@in_world(Loaves)
+async def test_a_lease_is_first_renewed_when_events_may_be_kept_and_then_after_each_third(
+    world: World, first: float, renewals: list[float]
+) -> None:
+    """The renewal after five seconds tells senders of events that the lease will last. The next step renews it after a
+    third, if they know it."""
+    await world.create()
+    begin = world.now
+    running = await delivering(world, world.process)
+    found: list[float] = []
+    is_second = False
+    while (seconds := (world.now - begin).total_seconds()) < 47:
+        if not is_second and seconds >= first:
+            GATE.open()
+            await world.clock.settle()
+            is_second = True
+        with world.process.calls() as calls:
+            await world.clock.advance(0.1)
+        found += [round(seconds + 0.1, 1)] * calls.count("commit")
+    assert found[: len(renewals)] == renewals
+    GATE.open()
+    assert await world.finish(running) is Outcome.DONE
+
+
 # --- the process dies ------------------------------------------------------------------------
 
 

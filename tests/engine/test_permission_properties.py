@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -229,7 +230,8 @@ principals = st.sampled_from([ANONYMOUS, EVERYONE]) | st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.usefixtures("quarters")
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rules_drawn, principals)
 def test_the_engine_decides_as_the_oracle(rules: Rules, who: Principal) -> None:
     asyncio.run(check(rules, who))

@@ -39,6 +39,7 @@ from workflow_core import (
     CreatedBy,
     DefinitionError,
     EventNotAccepted,
+    InvalidFields,
     InvalidInput,
     On,
     Principal,
@@ -187,6 +188,17 @@ async def test_who_may_not_read_cannot_tell_an_instance_from_a_missing_one(
         assert there == missing
         assert there[0] is error
     assert await world.instance() == before
+
+
+@pytest.mark.parametrize("request_name", [name for name in REQUESTS if name not in ("repair", "record")])
+@in_world(Order)
+async def test_without_authentication_it_is_told_that_an_instance_cannot_be_loaded(
+    world: World, request_name: str
+) -> None:
+    await created(world)
+    await damage(world)
+    with pytest.raises(InvalidFields, match="log"):
+        await world.finish(REQUESTS[request_name](world.process.engine, EVERYONE, ID))
 
 
 async def damage(world: World) -> None:

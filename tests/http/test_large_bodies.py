@@ -76,6 +76,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 def test_no_request_takes_much_memory_or_time(tmp_path: Path) -> None:
     limit = str(INPUT_BYTES_MAX)
     bodies = {name: full(*parts) for name, parts in ITEMS.items()} | OTHERS

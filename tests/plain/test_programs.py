@@ -7,6 +7,6 @@ import pytest
 from tests.plain.compared import differences
 
 
-@pytest.mark.parametrize("first", range(0, 40, 10))
+@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.slow) for first in range(10, 80, 10))])
 def test_programs_agree_with_asyncio(first: int) -> None:
     assert differences(first, 10) == []

@@ -18,6 +18,8 @@ from tests.simulation.scenario import Scenario
 ROOT = Path(__file__).parents[2]
 CHUNKS = 16
 SEEDS = 25
+MEETING = (152, 39, 40, 54, 112, 134, 130, 159, 127, 50, 51, 119, 138, 90)
+"""Seeds whose runs together meet all that a run can meet. It takes more of them after a change of what is drawn."""
 
 
 @pytest.mark.parametrize("chunk", [0, *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in range(1, CHUNKS))])
@@ -27,7 +29,6 @@ def test_the_promises_hold(chunk: int) -> None:
 
 
 def test_the_runs_meet_all_that_they_are_for() -> None:
-    text = "\n".join(line for seed in (*range(140), 160) for line in trace(Scenario(seed)))
     met = [*(f"the fault {fault!r}" for fault in FAULTS), "is lost", "is deleted", "is there already", "recovery"]
     met += [f"commits {kind}" for kind in ("event", "timeout", "step", "step failed", "setup", "teardown")]
     met += [
@@ -41,7 +42,11 @@ def test_the_runs_meet_all_that_they_are_for() -> None:
     met += ["TooLarge", "revision 2 is deployed", "NewerVersion", "InvalidRequest", " list for "]
     met += ["EventNotAccepted", "EventRejected", "Busy", "Unavailable", "UserCodeError", "IdempotencyKeyReused"]
     met += ["the queue is paused", "jumps back by", "is set", "an activity is to live for", "is used anew"]
-    assert [one for one in met if one not in text] == []
+    for seed in (*MEETING, *range(200)):
+        if met:
+            text = "\n".join(trace(Scenario(seed)))
+            met = [one for one in met if one not in text]
+    assert met == []
 
 
 def test_all_draws_come_from_named_streams() -> None:

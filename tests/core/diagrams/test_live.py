@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from pizza import PizzaOrder
 
@@ -525,7 +526,8 @@ def check(cls: type[Workflow], execution: Execution, done: set[Place]) -> None:
         assert names <= done
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.usefixtures("quarters")
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SPECS, OPS)
 def test_random_instances(spec: list[Spec], ops: list[Op]) -> None:
     builder = Recording()

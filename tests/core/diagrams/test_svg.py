@@ -74,7 +74,8 @@ def test_each_statement_is_there_once_and_in_its_place(cls: type[Workflow]) -> N
     drawn(cls)
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.usefixtures("quarters")
+@settings(max_examples=30, deadline=None)
 @given(SPECS)
 def test_random_definitions(spec: list[Any]) -> None:
     drawn(build(spec))
