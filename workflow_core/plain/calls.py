@@ -209,9 +209,11 @@ class Calls(Expressions):
         values = self.arguments(frame, prepared, arguments.given, arguments.hints)
         function = activities.function_of(self.cls, owner, method, arguments.hints, arguments.context)
         input: ast.expr | None = None
+        defaults = [at(self.constant(default), node) for default in arguments.defaults.values()]
         if activities.takes_one(method, arguments.context):
-            input = next(iter(values.values()), None)
-        elif values:
+            # Without an input, the statement would pass the item of the loop around it.
+            input = next(iter((*values.values(), *defaults)), None)
+        elif values or defaults:
             input = at(ast.Dict([ast.Constant(name) for name in values], list(values.values())), node)
 
         def make(expression: Make) -> Activity:
