@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from copy import deepcopy
 from typing import Any
 
 from workflow_core.adapters import adapter_of
 from workflow_core.errors import DefinitionError
+from workflow_core.plain.copies import copied
 from workflow_core.plain.flow import check_assigned, find_live
 from workflow_core.plain.local_types import LocalTypes
 from workflow_core.plain.lower import Lowering
@@ -39,7 +39,7 @@ def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
         source = frame.source
         names = {name: cell.cell_contents for name, cell in source.cells.items()} | scope.names(source.function)
         try:
-            unquoted = _Unquoted().visit(deepcopy(annotation))
+            unquoted = _Unquoted().visit(copied(annotation))
             code = compile(ast.Expression(unquoted), source.file, "eval")
             return eval(code, source.function.__globals__, names)  # nosec B307 - an annotation in the imported source
         except (NameError, SyntaxError) as error:

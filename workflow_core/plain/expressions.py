@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import types
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any
 
 from workflow_core.plain import vocabulary
+from workflow_core.plain.copies import copied
 from workflow_core.plain.parts import RESULT, Branch, Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.syntax import assign, at, load
@@ -251,7 +251,7 @@ class Expressions(Reading):
             case (
                 ast.ListComp(_, loops) | ast.SetComp(_, loops) | ast.DictComp(_, _, loops) | ast.GeneratorExp(_, loops)
             ):
-                node = deepcopy(node)
+                node = copied(node)
                 node.generators[0].iter = self.take_out(frame, loops[0].iter, parts)  # Python computes it first
                 return node
             case ast.Call() if self.word(frame, node) is not None:
@@ -260,7 +260,7 @@ class Expressions(Reading):
 
     def _in_order(self, frame: Frame, node: ast.expr, parts: list[Part]) -> ast.expr:
         """Takes the awaits out of the operands. Those before an await are computed before it."""
-        node = deepcopy(node)
+        node = copied(node)
         places = list(_operands(node))
         last = max((number for number, (_, _, part) in enumerate(places) if self.waits(frame, part)), default=-1)
         if last < 0:
@@ -302,7 +302,7 @@ class Expressions(Reading):
             self.add(parts, part)
         name = frame.temporary()
         self.types.setdefault(frame.key(name), []).append(prepared.gives)
-        result = at(deepcopy(prepared.result), node) if prepared.result is not None else load(RESULT, node)
+        result = at(copied(prepared.result), node) if prepared.result is not None else load(RESULT, node)
         self._store(frame, name, result, node, parts)
         return load(name, node)
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import ast
 import types
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 from workflow_core.execution import LeaveKind
 from workflow_core.plain import vocabulary
+from workflow_core.plain.copies import copied
 from workflow_core.plain.field_types import UNCHANGING, field_type
 from workflow_core.plain.parts import (
     RETURNED,
@@ -152,7 +152,7 @@ class Scan(Threads):
             for part in (*prepared.before, *prepared.parts):
                 self.add(parts, part)
             return parts
-        node = deepcopy(node)
+        node = copied(node)
         for place in (*getattr(node, "targets", ()), getattr(node, "target", None), getattr(node, "msg", None)):
             if place is not None and self.waits(frame, place):
                 what = "message of an assert" if place is getattr(node, "msg", None) else "target of an assignment"
@@ -174,7 +174,7 @@ class Scan(Threads):
             return None
         name = frame.temporary()
         self.types[frame.key(name)] = [kind]
-        value: Any = deepcopy(node.target)
+        value: Any = copied(node.target)
         value.ctx = ast.Load()
         self.add(parts, Code(frame=frame, line=node, derived=frame.derived, statements=[assign(name, value, node)]))
         return load(name, node)
@@ -287,7 +287,7 @@ class Scan(Threads):
             if case.guard is not None and self.waits(frame, case.guard):
                 raise frame.source.mistake(case.guard, "an await in the guard of a case", "Await it before the match.")
             chosen: list[ast.stmt] = [assign(number, ast.Constant(index), case.pattern)]
-            cases.append(ast.match_case(deepcopy(case.pattern), deepcopy(case.guard), chosen))
+            cases.append(ast.match_case(copied(case.pattern), copied(case.guard), chosen))
         none = assign(number, ast.Constant(-1), node)
         match = ast.copy_location(ast.Match(subject, cases), node)
         self.add(parts, Code(frame=frame, line=node, derived=frame.derived, statements=[none, match]))

@@ -8,11 +8,11 @@ import functools
 import inspect
 import linecache
 import types
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 from workflow_core.errors import DefinitionError
+from workflow_core.plain.copies import copied
 
 UNKNOWN = object()
 """What ``resolve`` returns for an expression whose value is known only when it runs."""
@@ -102,7 +102,7 @@ def source_of(function: types.FunctionType) -> Source:
         place = f"{code.co_filename}, line {node.lineno}, in {function.__qualname__}"
         raise DefinitionError(place, "it has no parameter", "Write async def run(self) -> None.")
     if class_name:
-        node = _Private(class_name.lstrip("_")).visit(deepcopy(node))
+        node = _Private(class_name.lstrip("_")).visit(copied(node))
     variables = frozenset(code.co_varnames + code.co_cellvars) - {node.args.args[0].arg}
     return Source(function, node, code.co_filename, variables, class_name)
 

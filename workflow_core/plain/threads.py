@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 
 from workflow_core.plain import vocabulary
 from workflow_core.plain.calls import Prepared
+from workflow_core.plain.copies import copied
 from workflow_core.plain.flow import keys_of
 from workflow_core.plain.parts import RESULT, Code, Derived, Each, Fork, Frame, Part, Spawn
 from workflow_core.plain.syntax import assign, load
@@ -188,7 +188,7 @@ class Threads(Words):
         reads = keys_of(frame, frame.derived, Usage(frame.variables, [items]).reads)
         source = f".item of {name}"
         names = frozenset(part.id for part in ast.walk(target) if isinstance(part, ast.Name))
-        statement = ast.copy_location(ast.Assign([deepcopy(target)], load(source, line)), line)
+        statement = ast.copy_location(ast.Assign([copied(target)], load(source, line)), line)
         return Derived(names, statement, source, frame.key(name), True, reads=reads)
 
     def items(self, frame: Frame, line: ast.AST, name: str, items: ast.expr, parts: list[Part]) -> ast.expr:
