@@ -48,12 +48,14 @@ from workflow_core.plain.vocabulary import (
     go,
     local,
     named,
+    now,
     parallel,
     race,
     section,
     select,
     sleep,
     step,
+    timeout,
     until,
 )
 from workflow_core.principal import ANONYMOUS, ANYONE, AUTHENTICATED, Action, Principal
@@ -172,6 +174,7 @@ __all__ = [
     "handle_event",
     "local",
     "named",
+    "now",
     "parallel",
     "race",
     "resume",
@@ -179,5 +182,6 @@ __all__ = [
     "select",
     "sleep",
     "step",
+    "timeout",
     "until",
 ]

@@ -48,6 +48,7 @@ from workflow_core import (
     Try,
     WaitFor,
     While,
+    Within,
     activity,
     child,
     event,
@@ -59,14 +60,14 @@ from workflow_core import (
     select,
     sleep,
     step,
+    timeout,
     until,
 )
 from workflow_core.signatures import is_async
 
-_WORDS = (activity, child, gather, go, parallel, race, section, select, sleep, until, timedelta)
+_WORDS = (activity, child, gather, go, parallel, race, section, select, sleep, timeout, until, timedelta)
 _NUMBERS = count()
-_EXITS = {Break: "break", Continue: "continue", Return: "return"}
-_INDENT = "    "
+_EXITS, _INDENT = {Break: "break", Continue: "continue", Return: "return"}, "    "
 
 ADDED_NAME = "added "
 """How the names of statements begin that not every revision has."""
@@ -91,8 +92,7 @@ class Printer:
         self.members: dict[str, Any] = {"same": _same}
         self.globals: dict[str, Any] = {word.__name__: word for word in (*_WORDS, *ERRORS, Failure, TimedOut)}
         self.globals |= {"CHILD": child_class}
-        self._lines: list[str] = []
-        self._sections: list[str] = []
+        self._lines, self._sections = list[str](), list[str]()
         self._printed: dict[int, tuple[Section, str]] = {}
         self._known: list[str] = []
         self._item = ""
@@ -163,11 +163,11 @@ class Printer:
         match made:
             case Break() | Continue() | Return():
                 self._line(depth, _EXITS[type(made)])
-            case Section(prefix=""):
-                for statement in made.statements:
-                    self._statement(depth, statement)
             case Section():
-                self._line(depth, f"await {self._called(made)}")
+                if made.prefix:
+                    self._line(depth, f"await {self._called(made)}")
+                for statement in () if made.prefix else made.statements:
+                    self._statement(depth, statement)
             case Step():
                 self._line(depth, f"await {self._member('step', step(made.action))}().named({made.name!r})")
             case Do():
@@ -189,6 +189,9 @@ class Printer:
                 self._block(depth + 1, made.body)
             case Select():
                 self._select(depth, made)
+            case Within():
+                self._line(depth, f"async with timeout({self._delay(made.delay)}).named({made.name!r}):")
+                self._block(depth + 1, made.body)
             case Try():
                 self._try(depth, made)
             case _:
@@ -208,7 +211,7 @@ class Printer:
     def _activity(self, depth: int, made: Activity) -> None:
         method: Any = activity(timeout=made.timeout, heartbeat=made.heartbeat)
         name = self._member("activity", method(_with_self(made.function)))
-        given = self._item if len(_parameters(made.function)) > 0 and not _has_default(made.function) else ""
+        given = self._item if _takes_item(made.function) else ""
         given = given if made.input is None else self._asked("given", made.input)
         self._result(depth, made, f"{name}({given}).named({made.name!r})")
 
@@ -217,13 +220,11 @@ class Printer:
             self._line(depth, f"await {call}")
             return
         item = f", item={self._item}" if "item" in inspect.signature(made.then).parameters else ""
-        then = self._member("taken", made.then)
+        result = f"await {call}"
         if self.rng_of(made.name).random() < 0.5:
-            self._line(depth, f"{then}(await {call}{item})")
-        else:
-            name = _variable("result", made.name)
-            self._line(depth, f"{name} = await {call}")
-            self._line(depth, f"{then}({name}{item})")
+            self._line(depth, f"{_variable('result', made.name)} = {result}")
+            result = _variable("result", made.name)
+        self._line(depth, f"{self._member('taken', made.then)}({result}{item})")
 
     def _child(self, depth: int, made: Child) -> None:
         field = self.child_fields[made.name]
@@ -301,8 +302,8 @@ class Printer:
 
     def _each(self, depth: int, made: ForEach) -> None:
         outer = self._item
-        is_field = arity(made.items) == 1
-        name = self._member("items", property(made.items)) if is_field else self._asked("items", made.items)
+        takes_item = arity(made.items) > 1
+        name = self._asked("items", made.items) if takes_item else self._member("items", property(made.items))
         self._item = _variable("item", made.name)
         if made.parallel:
             limit = "" if made.limit is None else f"limit={made.limit}"
@@ -350,13 +351,14 @@ def _only(body: Section) -> Section:
     return inner
 
 
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters of the function of an activity, without its context."""
-    return [one for one in inspect.signature(function).parameters.values() if one.name != "context"]
+def _takes_item(function: Callable[..., Any]) -> bool:
+    """Whether the function of an activity needs an input."""
+    given = [one for one in inspect.signature(function).parameters.values() if one.name != "context"]
+    return bool(given) and not _has_default(function)
 
 
 def _has_default(function: Callable[..., Any]) -> bool:
-    return any(one.default is not one.empty for one in _parameters(function))
+    return any(one.default is not one.empty for one in inspect.signature(function).parameters.values())
 
 
 def _with_self(function: Callable[..., Any]) -> Callable[..., Any]:

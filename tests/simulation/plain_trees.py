@@ -29,6 +29,7 @@ from workflow_core import (
     Timeout,
     Try,
     WaitFor,
+    Within,
 )
 from workflow_core.statements.selects import SelectPart
 
@@ -86,8 +87,8 @@ def _reduced(spec: Spec, catches: Errors) -> Spec:
             return ("section", prefix, contained(reduced(body, catches)))
         case ("twice", body):
             return ("twice", contained(reduced(body, catches)))
-        case ("within", body, _):
-            return ("section", "", reduced(body, catches))
+        case ("within", body, late):
+            return ("within", reduced(body, catches), None if late is None else reduced(late, catches))
         case ("select", cases):
             return ("select", _cases(cases, catches))
     return _reduced_rare(spec, catches)
@@ -151,6 +152,8 @@ def _without_return(spec: Spec) -> Spec | None:
             return ("inner items", _unreturned(body) or [STEP])
         case ("section", prefix, body):
             return ("section", prefix, _unreturned(body) or [STEP])
+        case ("within", body, late):
+            return ("within", _unreturned(body) or [STEP], None if late is None else _unreturned(late))
         case ("while", cond, first, body):
             return ("while", cond, *_unreturned([first]), _unreturned(body))
         case ("each", items, 0, body):
@@ -184,9 +187,12 @@ class PlainNames(RareStatements):
                 body = S(*made.body.statements, prefix=name)
                 return ForEach(f"each {name}", made.items, body, parallel=True, limit=made.limit)
             case WaitFor(late=Section()):
-                late = Do(self.name("late"), note(made.name))
+                noted = Do(self.name("late"), note(made.name))
                 waits = WaitFor(made.name, made.cond, made.handler, timeout=made.timeout)
-                return Try(self.name("try"), waits).except_(TimedOut, late, name=self.name("except"))
+                return Try(self.name("try"), waits).except_(TimedOut, noted, name=self.name("except"))
+            case Within(late=Section() as late):
+                within = Within(made.name, made.delay, *made.body.statements)
+                return Try(self.name("try"), within).except_(TimedOut, *late.statements, name=self.name("except"))
             case Select(name=name):
                 return Select(name, *(_timed_out(name, case) for case in made.cases))
         return made

@@ -12,7 +12,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import ActivityContext, StepContext, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.expressions import Expressions
-from workflow_core.plain.field_types import optional
+from workflow_core.plain.field_types import may_be_none, optional
 from workflow_core.plain.parts import RETURNED, Called, Code, Frame, Part, Wait
 from workflow_core.plain.source import UNKNOWN, plain_function, source_of
 from workflow_core.plain.syntax import assign, at, load
@@ -22,6 +22,11 @@ from workflow_core.statements.calls import Activity
 from workflow_core.statements.control import Step
 
 Make = Callable[[ast.expr], OfFrame]
+
+_WITHOUT_AWAIT = (vocabulary.go, vocabulary.local, vocabulary.now, vocabulary.parallel, vocabulary.timeout)
+
+_VALUES = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+"""Expressions with a value that is not None, but for the constant itself."""
 
 
 @dataclass(slots=True)
@@ -118,7 +123,7 @@ class Calls(Expressions):
         """Whether a call does nothing unless it is awaited."""
         word = self.word(frame, node)
         if word is not None:
-            return word not in (vocabulary.go, vocabulary.local, vocabulary.parallel)
+            return word not in _WITHOUT_AWAIT
         match node.func:
             case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
                 found = inspect.getattr_static(self.cls, name, None)
@@ -290,8 +295,19 @@ class Calls(Expressions):
         prepared.result = load(f"/{inner.key(RETURNED)}", node)
         return prepared
 
-    def no_result(self, frame: Frame, node: ast.Return, result: ast.expr) -> ast.expr:
-        """Returns an expression that refuses a value that ``run`` returns: nothing would keep it."""
+    def no_result(self, frame: Frame, node: ast.Return, result: ast.expr, gives: Any) -> ast.expr:
+        """Returns an expression that refuses a value that ``run`` returns, because nothing would keep it.
+
+        Args:
+            gives: the type of the value; ``UNKNOWN`` if it is not known.
+
+        Raises:
+            DefinitionError: it is certain that there is a value.
+        """
+        is_none = isinstance(result, ast.Constant) and result.value is None
+        if not may_be_none(gives) or (isinstance(result, _VALUES) and not is_none):
+            what = f"run returns {ast.unparse(node.value or result)!r:.80}, which nothing keeps"
+            raise frame.source.mistake(node, what, "Assign it to a field, such as self.result.")
         call: ast.expr = at(ast.Call(self.constant(_refuse_result), [result], []), node)
         return call
 

@@ -35,6 +35,9 @@ def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
     def hints(method: Any) -> dict[str, Any]:
         return scope.hints(getattr(method, "__qualname__", repr(method)), method)
 
+    def hints_in(other: type, method: Any) -> dict[str, Any]:
+        return scope.of(other).hints(getattr(method, "__qualname__", repr(method)), method)
+
     def evaluate(frame: Frame, annotation: ast.expr) -> Any:
         source = frame.source
         names = {name: cell.cell_contents for name, cell in source.cells.items()} | scope.names(source.function)
@@ -47,7 +50,7 @@ def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
                 annotation, f"its annotation cannot be resolved: {error}", "Define that type above."
             ) from error
 
-    scan = Scan(cls, hints, evaluate)
+    scan = Scan(cls, hints, hints_in, evaluate)
     _, parts = scan.run(function)
     find_live(parts)
     check_assigned(parts)

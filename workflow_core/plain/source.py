@@ -9,6 +9,7 @@ import inspect
 import linecache
 import types
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from workflow_core.errors import DefinitionError
@@ -79,6 +80,17 @@ class Source:
     def place(self, node: ast.AST) -> str:
         """Returns file, line and function of a node, for errors."""
         return f"{self.file}, line {getattr(node, 'lineno', '?')}, in {self.function.__qualname__}"
+
+
+def constant_delay(source: Source, node: ast.expr) -> timedelta | None:
+    """Returns a ``timedelta`` that is made of constants, so that diagrams show it; None for other expressions."""
+    match node:
+        case ast.Call(function, arguments, keywords) if source.resolve(function) is timedelta:
+            values = [*arguments, *(keyword.value for keyword in keywords)]
+            if all(isinstance(value, ast.Constant) for value in values):
+                given = [ast.literal_eval(value) for value in arguments]
+                return timedelta(*given, **{str(k.arg): ast.literal_eval(k.value) for k in keywords})
+    return None
 
 
 @functools.cache
