@@ -155,7 +155,7 @@ class Words(Calls):
         return parts
 
     def _child(self, frame: Frame, node: ast.Call) -> Prepared:
-        workflow = self.static(frame, node.args[0]) if len(node.args) == 1 else UNKNOWN
+        workflow: Any = self.static(frame, node.args[0]) if len(node.args) == 1 else UNKNOWN
         if not hasattr(workflow, "__workflow_name__"):
             raise frame.source.mistake(
                 node, "child takes a workflow class", "Write await child(Parcel, id=..., field=...)."

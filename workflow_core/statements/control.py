@@ -15,6 +15,7 @@ from workflow_core.retry import Retry
 from workflow_core.statements.basic import (
     Condition,
     Delay,
+    Function,
     Part,
     RenamedFrom,
     Section,
@@ -53,7 +54,7 @@ class Step(Statement):
     def __init__(
         self,
         name: str,
-        action: Callable[..., Any],
+        action: Function,
         *,
         retry: Retry | None = None,
         timeout: timedelta | None = None,
@@ -218,7 +219,7 @@ class WaitFor(Statement):
         self,
         name: str,
         cond: Condition,
-        handler: Callable[..., Any] | None = None,
+        handler: Function | None = None,
         *,
         timeout: Delay | None = None,
         renamed_from: RenamedFrom = (),
@@ -314,7 +315,7 @@ class Do(Statement):
     handler: Callable[..., Any]
     renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, handler: Callable[..., Any], *, renamed_from: RenamedFrom = ()) -> None:
+    def __init__(self, name: str, handler: Function, *, renamed_from: RenamedFrom = ()) -> None:
         check_name(self, name)
         check_function(name, "handler", handler)
         set_attributes(self, name=name, handler=handler, renamed_from=check_renamed(self, name, renamed_from))
@@ -339,7 +340,7 @@ class Go(Statement):
         self,
         name: str,
         *statements: Statement,
-        id: str | Callable[..., Any] | None = None,
+        id: str | Function | None = None,
         renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, name)
