@@ -39,6 +39,9 @@ class Flow(Workflow, name="flow"):
     def decide(self, n: int) -> None:
         self.a = n
 
+    @event
+    def retry(self) -> None: ...
+
     @step
     async def work(self, n: int = 0) -> int:
         return n
@@ -127,6 +130,11 @@ REFUSED = {
     "no await": ("x = sleep(timedelta(1)) and await self.work()", 0, "sleep is not awaited"),
     "a step without await": ("self.work(1)", 0, "self.work is not awaited"),
     "a secret": ("x = await self.secret()\nawait self.work()\nprint(x)", None, "it has a secret"),
+    "an event with the name of an operation": (
+        "await select(self.retry)",
+        0,
+        "the event 'retry' has the name of an operation on instances",
+    ),
     "a value of a step": ("return await self.work()", 0, "run returns 'await self.work()', which nothing keeps"),
     "a value": ("if self.a:\n    return 1\nawait self.work()", 1, "run returns '1', which nothing keeps"),
     "a group": (

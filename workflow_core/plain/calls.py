@@ -277,10 +277,11 @@ class Calls(Expressions):
             self.add(prepared.before, Code(frame=frame, line=node, derived=frame.derived, statements=assigned))
         if "return" in arguments.hints:
             self.annotated[inner.key(RETURNED)] = optional(arguments.hints["return"])  # None until it returns
-        body = [
-            Code(frame=inner, line=node, statements=[assign(RETURNED, ast.Constant(None), node)]),
-            *self.body(inner),
-        ]
+        first = [assign(RETURNED, ast.Constant(None), node)]
+        if (check := _unreplaced(self.cls, method)) is not None:
+            call = at(ast.Call(self.constant(check), [load(inner.source.self_name, node)], []), node)
+            first.append(at(ast.Expr(call), node))
+        body = [Code(frame=inner, line=node, statements=first), *self.body(inner)]
         prepared.parts.append(
             Called(
                 frame=frame,
@@ -343,6 +344,26 @@ def _action(
         return function(workflow, **given)
 
     return OfFrame(action, is_async=is_async(method.function), place=arguments.place)
+
+
+def _unreplaced(cls: type, method: Any) -> Callable[..., None] | None:
+    """Returns a check that nothing has replaced the method of a section since it was compiled. Classes of workflows
+    refuse that themselves; None for their methods."""
+    own = [(base, name, value) for base in cls.__mro__ for name, value in vars(base).items()]
+    found = [part for part in own if method in (part[2], getattr(part[2], "function", None))]
+    if not found or isinstance(found[0][0], type(cls)):
+        return None
+    base, name, compiled = found[0]
+
+    def check(workflow: Any) -> None:
+        if vars(base).get(name) is not compiled:
+            raise DefinitionError(
+                f"{base.__name__}.{name}",
+                f"it was replaced, but its source is compiled into run of {cls.__name__}",
+                "Replace the steps, activities and events inside of it, or override it in a subclass.",
+            )
+
+    return check
 
 
 def _refuse_result(result: Any) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Union, cast
 
-from workflow_core.events import EventMark, Selected, event_mark
+from workflow_core.events import OPERATIONS, EventMark, Selected, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.calls import Calls, Make, Prepared
 from workflow_core.plain.parts import Code, Frame, Limited, Part
@@ -40,7 +40,14 @@ class Words(Calls):
         handlers = []
         for argument in node.args:
             handler = self._handler_of(frame, argument)
-            handlers.append((handler, _mark_of(handler)))
+            mark = _mark_of(handler)
+            if mark.name in OPERATIONS:
+                raise frame.source.mistake(
+                    argument,
+                    f"the event {mark.name!r} has the name of an operation on instances",
+                    f'Give the event another name: @event("{mark.name.title()}").',
+                )
+            handlers.append((handler, mark))
         keywords = {str(keyword.arg): keyword.value for keyword in node.keywords}
         timeout = keywords.pop("timeout", None)
         if keywords or not (handlers or timeout):
