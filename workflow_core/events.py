@@ -18,6 +18,9 @@ from workflow_core.errors import ExecutionError
 from workflow_core.execution import ErrorInfo
 from workflow_core.principal import Principal
 
+OPERATIONS = ("cancel", "terminate", "pause", "unpause", "retry", "goto", "set")
+"""The names of the operations on instances. No event can have one of them, because both have a URL of that name."""
+
 
 def stable_key(*parts: object) -> str:
     """Returns 32 hexadecimal digits that depend only on ``parts``."""

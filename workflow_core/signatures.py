@@ -34,6 +34,8 @@ class Annotations(typing.Protocol):
 
     def names(self, function: Callable[..., Any]) -> dict[str, Any]: ...
 
+    def of(self, workflow: type) -> Annotations: ...
+
 
 @record(frozen=True, slots=True)
 class HandlerSignature:
@@ -166,11 +168,13 @@ class OfFrame:
     Attributes:
         is_async: whether it returns a coroutine.
         place: the file and the line of its source.
+        locals: the locals that it reads, if a thread of its own calls it, which gets them when it starts.
     """
 
     function: Callable[..., Any]
     is_async: bool = False
     place: tuple[str, int] = ("", 0)
+    locals: tuple[Any, ...] = ()
 
     def __call__(self, *arguments: Any) -> Any:
         """Statements accept it as a function; only the machine knows its frame."""

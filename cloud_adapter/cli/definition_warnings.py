@@ -39,10 +39,29 @@ class DefinitionWarning:
 
 
 def advise(workflows: Iterable[type[Workflow]], settings: SecretSettings) -> list[DefinitionWarning]:
-    """Returns warnings about parallel statements that cannot overlap, events that no principal may send, and
-    secrets that are not encrypted."""
+    """Returns warnings about parallel statements that cannot overlap, events that no principal may send, locals of
+    unknown types, and secrets that are not encrypted."""
     workflows = list(workflows)
-    return [*_parallel_warnings(workflows), *_event_warnings(workflows), *_secret_warnings(workflows, settings)]
+    return [
+        *_parallel_warnings(workflows),
+        *_event_warnings(workflows),
+        *_local_warnings(workflows),
+        *_secret_warnings(workflows, settings),
+    ]
+
+
+def _local_warnings(workflows: Iterable[type[Workflow]]) -> Iterator[DefinitionWarning]:
+    for cls in workflows:
+        stored = [local for rest in cls.__program__.rests.values() for local in rest.kept]
+        for key in dict.fromkeys(local.key for local in stored if local.is_untyped and not local.is_hidden):
+            yield DefinitionWarning(
+                cls.__workflow_name__,
+                f"local {key!r}",
+                "nothing tells its type, so it is stored as plain JSON, and a value that JSON would change, such as a "
+                "tuple or a date, fails when the instance stores it",
+                f"Annotate it where it is assigned: {key.rpartition('/')[2]}: Type = ..., or annotate the function "
+                "that returns it",
+            )
 
 
 def _secret_warnings(workflows: Iterable[type[Workflow]], settings: SecretSettings) -> Iterator[DefinitionWarning]:

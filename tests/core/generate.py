@@ -355,6 +355,10 @@ class Builder:
         """Hook: what takes the result of an activity or a child."""
         return then
 
+    def caught(self, name: str) -> Callable[..., Any]:
+        """Hook: what is told of an error that was caught."""
+        return caught(name)
+
     def won(self, name: str, then: Callable[..., Any]) -> Callable[..., Any]:
         """Hook: what is told who has won a race."""
         return then
@@ -413,7 +417,7 @@ class Builder:
                 for number, statements in excepts:
                     types: Any = (*ERRORS, ERRORS, Exception)[number]
                     name = self.name("except")
-                    attempt = attempt.except_(types, *self.statements(statements), name=name, then=caught(name))
+                    attempt = attempt.except_(types, *self.statements(statements), name=name, then=self.caught(name))
                 return attempt if cleanup is None else attempt.finally_(*self.statements(cleanup))
             case ("each", (most,), parallel, body):
                 name = self.name("each")

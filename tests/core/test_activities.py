@@ -179,7 +179,8 @@ def test_its_result_may_come_like_an_event() -> None:
 def test_an_attempt_ends_at_its_timeout_or_without_a_heartbeat(option: str) -> None:
     async def call() -> None: ...
 
-    Flow = flow(Activity("call", call, **{option: timedelta(seconds=5)}))  # type: ignore[arg-type]  # noqa: N806
+    limit: Any = {option: timedelta(seconds=5)}
+    Flow = flow(Activity("call", call, **limit))  # noqa: N806
     order, execution = Flow(), Execution.start("id-1", Flow)
     Machine(order, execution, NOON).settle()
     assert timed(execution.threads[0].waits).deadline == NOON + timedelta(seconds=5)
@@ -319,7 +320,7 @@ def test_what_then_raises_and_a_result_that_does_not_fit_are_failures_of_the_act
         (lambda: 1, refuse, ValueError),
         (lambda: "text", typed, InvalidInput),
     ):
-        call = Activity("call", function, then=then)
+        call = Activity("call", function, then=then)  # type: ignore[arg-type]
         with pytest.raises(error):
             start(flow(call))
         assert play(flow(Try("try", call).except_(error, do("caught"))))[0].log == ["caught"]

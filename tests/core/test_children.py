@@ -128,7 +128,7 @@ def test_input_and_id_may_take_the_item() -> None:
 
 def test_what_cannot_be_its_fields_is_an_error() -> None:
     with pytest.raises(ExecutionError, match="cannot convert the input of child 'deliver' to JSON"):
-        start(flow(Child("deliver", Delivery, input=lambda w: object())))
+        start(flow(Child("deliver", Delivery, input=lambda w: object())))  # type: ignore[arg-type]
 
 
 def test_a_result_that_does_not_fit_is_refused() -> None:

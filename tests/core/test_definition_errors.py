@@ -283,7 +283,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "taken by a branch of Parallel",
         "prefix",
     ),
-    ("an Activity of a text", lambda: Activity("a", "x"), "'a'", "function is 'x'", "Pass a function"),
+    ("an Activity of a text", lambda: Activity("a", "x"), "'a'", "function is 'x'", "Pass a function"),  # type: ignore[call-overload]
     (
         "an Activity of three",
         lambda: Activity("a", three),
@@ -293,7 +293,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
     ),
     ("an Activity without types", lambda: Activity("a", unannotated), "Activity 'a'", "no annotation", "n: SomeType"),
     ("an Activity of a context alone", lambda: Activity("a", context_alone), "Activity 'a'", "JSON schema", "pydantic"),
-    ("an input of a value", lambda: Activity("a", zero, input=3), "'a'", "input is 3", "Pass a function"),
+    ("an input of a value", lambda: Activity("a", zero, input=3), "'a'", "input is 3", "Pass a function"),  # type: ignore[call-overload]
     (
         "an input for nobody",
         lambda: Activity("a", zero, input=items),
@@ -319,7 +319,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
     ("an async then of an activity", lambda: Activity("a", one, then=later), "Activity 'a'", "is async", "into a Step"),
     (
         "a timeout of a number",
-        lambda: Activity("a", one, timeout=3),
+        lambda: Activity("a", one, timeout=3),  # type: ignore[call-overload]
         "Activity 'a'",
         "timeout is 3",
         "timedelta(seconds",
@@ -328,7 +328,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
     ("a timeout before", lambda: Activity("a", one, timeout=-DAY), "Activity 'a'", "timeout is", "timedelta(seconds"),
     (
         "a heartbeat of a number",
-        lambda: Activity("a", later, heartbeat=3),
+        lambda: Activity("a", later, heartbeat=3),  # type: ignore[call-overload]
         "Activity 'a'",
         "heartbeat is 3",
         "timedelta(",
@@ -341,7 +341,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "one of them",
     ),
     ("a heartbeat of a plain one", lambda: Activity("a", one, heartbeat=DAY), "Activity 'a'", "not async", "async def"),
-    ("a number as policy", lambda: Activity("a", one, retry=3), "Activity 'a'", "retry is 3", "retry=Retry("),
+    ("a number as policy", lambda: Activity("a", one, retry=3), "Activity 'a'", "retry is 3", "retry=Retry("),  # type: ignore[call-overload]
     (
         "an Activity and an event of one name",
         lambda: S(Activity("E", one), Select("s", On("E", nothing))),

@@ -206,14 +206,14 @@ def keyword_only(w: Any, *, more: int) -> None: ...
 
 
 ARITIES: list[tuple[str, Any, str, str]] = [
-    ("step without parameter", Step("s", zero), "Step 's'", "the workflow, or the workflow and a StepContext"),
+    ("step without parameter", Step("s", zero), "Step 's'", "the workflow, or the workflow and a StepContext"),  # type: ignore[arg-type]
     ("step of three", Step("s", three), "Step 's'", "the workflow, or the workflow and a StepContext"),
     ("step with a keyword of its own", Step("s", keyword_only), "Step 's'", "or the workflow and a StepContext"),
     ("If of two", If("i", two, do("a")), "If 'i'", "the workflow alone"),
-    ("elif of none", If("i", holds, do("a")).elif_("e", zero, do("b")), "If 'e'", "the workflow alone"),
+    ("elif of none", If("i", holds, do("a")).elif_("e", zero, do("b")), "If 'e'", "the workflow alone"),  # type: ignore[arg-type]
     ("Case of two", Switch("s", Case("c", two)), "Case 'c'", "the workflow alone"),
     ("While of two", While("w", two, do("a")), "While 'w'", "the workflow alone"),
-    ("WaitFor of none", WaitFor("w", zero), "WaitFor 'w'", "the workflow alone"),
+    ("WaitFor of none", WaitFor("w", zero), "WaitFor 'w'", "the workflow alone"),  # type: ignore[arg-type]
     ("handler of WaitFor of two", WaitFor("w", holds, two), "WaitFor 'w'", "the workflow alone"),
     ("handler of none", Select("s", On("E", zero)), "On 'E'", "the workflow and at most one input"),
     ("handler of three", Select("s", On("E", three)), "On 'E'", "the workflow and at most one input"),

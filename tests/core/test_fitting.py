@@ -84,19 +84,19 @@ def test_what_fits_is_accepted() -> None:
     ("statement", "message"),
     [
         (
-            Activity("count", count, input=a_number),
+            Activity("count", count, input=a_number),  # type: ignore[arg-type, misc]
             "Activity 'count': its input is a number, but its function takes an object as 'scan'",
         ),
         (
-            Activity("count", count, input=nothing),
+            Activity("count", count, input=nothing),  # type: ignore[arg-type, misc]
             "Activity 'count': its input is null, but its function takes an object as 'scan'",
         ),
         (
-            Activity("count", count, input=a_scan, then=take_scan),
+            Activity("count", count, input=a_scan, then=take_scan),  # type: ignore[arg-type]
             "Activity 'count': its result is a number, but 'then' takes an object as 'scan'",
         ),
         (
-            Child("deliver", Parcel, input=a_number),
+            Child("deliver", Parcel, input=a_number),  # type: ignore[arg-type]
             "Child 'deliver': its input returns a number, but the child needs fields",
         ),
         (If("big", nothing, do("a")), "If 'big': its condition returns None, which is never true. Return a bool."),

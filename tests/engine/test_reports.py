@@ -67,7 +67,7 @@ class One(Workflow, name="one"):
 
 async def begun(world: World) -> list[asyncio.Future[Outcome]]:
     """Begins all attempts that are scheduled."""
-    running = []
+    running: list[asyncio.Future[Outcome]] = []
     for task in [task for task in world.queue.tasks.values() if task.path == ACTIVITY_PATH]:
         del world.queue.tasks[task.name]
         running.append(asyncio.ensure_future(world.process.perform(task)))

@@ -9,12 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cloud_adapter.engine.operations import REPAIRS
+from cloud_adapter.engine.operations import ACTIONS, REPAIRS
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
 from cloud_adapter.settings import Settings
 from tests.http.helpers import BODY_BYTES_MAX, Http, expected, problem, serving, until
 from workflow_core import Activity, Child, DefinitionError, On, S, Select, Step, TerminalError, Try, Workflow
+from workflow_core.events import OPERATIONS
 
 
 def double(number: int) -> int:
@@ -171,6 +172,10 @@ def test_they_are_in_the_openapi_document(http: Http) -> None:
     assert "202" in document["paths"]["/wf/job/{id}/Pay"]["post"]["responses"]
     assert "buffered" in document["paths"]["/wf/job/{id}/Pay"]["post"]["responses"]["202"]["description"]
     assert "buffered" not in document["paths"]["/wf/job/{id}/Start"]["post"]["responses"]["202"]["description"]
+
+
+def test_the_core_knows_the_names_of_the_operations() -> None:
+    assert set(OPERATIONS) == {*ACTIONS, *REPAIRS}
 
 
 def test_an_event_may_not_have_the_name_of_an_action(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -120,7 +120,8 @@ class Copy:
     def _likely_first(self, path: str, tests: Sequence[str]) -> Sequence[str]:
         """Puts the tests first that have found most mutants of the file, with those beside them, then those that are
         named after it."""
-        killers, stem = self._killers.get(path, {}), Path(path).stem
+        killers: Mapping[str, int] = self._killers.get(path, {})
+        stem = Path(path).stem
         return sorted(tests, key=lambda test: (-killers.get(_file_of(test), 0), stem not in _file_of(test)))
 
     def _ask_tests(self, path: str, source: str, tests: Sequence[str]) -> Reply:

@@ -7,9 +7,11 @@ import asyncio
 import importlib.util
 import multiprocessing
 import random
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,9 @@ from workflow_core.program.cases import EventCase, SelectOp
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 STEPS_MAX = 600
+CPU_SECONDS_MAX = 20.0
+"""For one program, in both forms, with its import."""
+
 CHUNK = 100
 
 
@@ -132,25 +137,52 @@ def _happen(machine: Machine, script: list[int]) -> bool:
     return False
 
 
+class DoesNotEnd(BaseException):
+    """A program has used up its time. No ``except`` of a program catches it."""
+
+
+@contextmanager
+def limited() -> Iterator[None]:
+    """Ends what takes more time of this process than a program ever needs: the next program must get its turn.
+
+    Raises:
+        DoesNotEnd: it does.
+    """
+
+    def end(number: int, frame: Any) -> None:
+        raise DoesNotEnd
+
+    before = signal.signal(signal.SIGVTALRM, end)
+    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS_MAX)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def differences(first: int, seeds: int) -> list[str]:
     """Returns what differs, for each program that gives something else."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(first, first + seeds):
             try:
-                plain, library = modules(range(seed, seed + 1), Path(folder))
-            except DefinitionError as error:
-                found.append(f"{seed}: refused: {error}")
-                continue
-            cls = f"W{seed}"
-            expected = with_asyncio(getattr(plain, cls), seed)
-            given = with_library(getattr(library, cls), seed)
-            if hasattr(getattr(plain, cls), "has_branches"):  # the order of branches is not the same
-                expected["log"].sort()
-                given["log"].sort()
-            if expected != given:
-                found.append(f"{seed}:\n  asyncio {expected}\n  library {given}")
+                with limited():
+                    found += _difference(seed, Path(folder))
+            except (DoesNotEnd, DefinitionError) as error:
+                found.append(f"{seed}: {type(error).__name__}: {error}")
     return found
+
+
+def _difference(seed: int, folder: Path) -> list[str]:
+    plain, library = modules(range(seed, seed + 1), folder)
+    cls = f"W{seed}"
+    expected = with_asyncio(getattr(plain, cls), seed)
+    given = with_library(getattr(library, cls), seed)
+    if hasattr(getattr(plain, cls), "has_branches"):  # the order of branches is not the same
+        expected["log"].sort()
+        given["log"].sort()
+    return [] if expected == given else [f"{seed}:\n  asyncio {expected}\n  library {given}"]
 
 
 def _differences(chunk: tuple[int, int]) -> list[str]:

@@ -22,6 +22,7 @@ class Writer:
     sections: int = 0
     has_branches: bool = False
     in_section: bool = False
+    counters: set[str] = field(default_factory=set)
 
     def write(self, depth: int, text: str) -> None:
         self.lines.append("    " * depth + text)
@@ -29,6 +30,15 @@ class Writer:
     def name(self) -> str:
         self.names += 1
         return f"u{self.names}"
+
+    def counter(self) -> str:
+        """The name of a local that ends a loop, so nothing else assigns it."""
+        name = self.name()
+        self.counters.add(name)
+        return name
+
+    def assignable(self, known: list[str]) -> list[str]:
+        return [name for name in known if name not in self.counters]
 
     # --- expressions -------------------------------------------------------------------------
 
@@ -95,7 +105,7 @@ class Writer:
         getattr(self, "_" + self.random.choice(kinds).replace(" ", "_"))(depth, known, level, loop)
 
     def _assign(self, depth: int, known: list[str], level: int, loop: bool) -> None:
-        new = self.random.choice([*known, f"x{len(known)}"]) if known else "x0"
+        new = self.random.choice([*self.assignable(known), f"x{len(known)}"])
         self.write(depth, f"{new} = {self.value(known)}")
         if new not in known:
             known.append(new)
@@ -104,8 +114,8 @@ class Writer:
         match self.random.randrange(6):
             case 0:
                 self.write(depth, self.expression(known))
-            case 1 if known:
-                self.write(depth, f"{self.random.choice(known)} += {self.awaited(known)}")
+            case 1 if targets := self.assignable(known):
+                self.write(depth, f"{self.random.choice(targets)} += {self.awaited(known)}")
             case 2:
                 self.write(depth, f"self.a = ({self.expression(known)}) % 40")
             case 3:
@@ -145,7 +155,7 @@ class Writer:
         self.write(depth + 1, "self.log.append('zero')")
 
     def _forever(self, depth: int, known: list[str], level: int, loop: bool) -> None:
-        counter = self.name()
+        counter = self.counter()
         self.write(depth, f"{counter} = 0")
         self.write(depth, "while True:")
         self.write(depth + 1, f"{counter} += 1")
@@ -218,7 +228,7 @@ class Writer:
             self.block(depth + 1, known, level - 1, loop=loop)
 
     def _while(self, depth: int, known: list[str], level: int, loop: bool) -> None:
-        counter = self.name()
+        counter = self.counter()
         self.write(depth, f"{counter} = 0")
         extra = f" and ({self.awaited([*known, counter])}) % 5 != 1" if self.random.random() < 0.3 else ""
         self.write(depth, f"while {counter} < {self.random.randrange(1, 4)}{extra}:")

@@ -175,6 +175,8 @@ def test_closures() -> None:
 
 
 class Mixin:
+    marked: bool
+
     @step
     async def mixed(self, n: int) -> int:
         return n + 1
@@ -182,18 +184,33 @@ class Mixin:
     async def mixed_part(self) -> int:
         return await self.mixed(1)
 
+    @section
+    async def marked_part(self) -> None:
+        self.marked = True
+
 
 class Mixing(Mixin, Workflow, name="names-mixing"):
     log: list[str] = []
+    marked: bool = False
 
     async def run(self) -> None:
         n = await self.mixed_part()
         m = await self.mixed(n).named("again")
+        await self.marked_part()
         self.log.append(f"{n} {m}")
 
 
 def test_a_mixin() -> None:
     assert driven(Mixing) == ["2 3"]
+
+
+@pytest.mark.parametrize("name", ["mixed_part", "marked_part"])
+def test_a_fake_of_a_section_of_a_mixin_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    async def fake(self: Any) -> None: ...
+
+    monkeypatch.setattr(Mixin, name, fake)
+    with pytest.raises(DefinitionError, match=rf"Mixin\.{name}: it was replaced"):
+        driven(Mixing)
 
 
 class Going(Workflow, name="names-going"):

@@ -39,9 +39,15 @@ class Flow(Workflow, name="flow"):
     def decide(self, n: int) -> None:
         self.a = n
 
+    @event
+    def retry(self) -> None: ...
+
     @step
     async def work(self, n: int = 0) -> int:
         return n
+
+    @step
+    def nothing(self) -> None: ...
 
     @activity
     async def check(self, n: int) -> int:
@@ -124,7 +130,29 @@ REFUSED = {
     "no await": ("x = sleep(timedelta(1)) and await self.work()", 0, "sleep is not awaited"),
     "a step without await": ("self.work(1)", 0, "self.work is not awaited"),
     "a secret": ("x = await self.secret()\nawait self.work()\nprint(x)", None, "it has a secret"),
-    "return": ("return await self.work()", None, None),
+    "an event with the name of an operation": (
+        "await select(self.retry)",
+        0,
+        "the event 'retry' has the name of an operation on instances",
+    ),
+    "a value of a step": ("return await self.work()", 0, "run returns 'await self.work()', which nothing keeps"),
+    "a value": ("if self.a:\n    return 1\nawait self.work()", 1, "run returns '1', which nothing keeps"),
+    "a group": (
+        "try:\n    await self.work()\nexcept ExceptionGroup as group:\n    pass",
+        2,
+        "'group' would be no ExceptionGroup",
+    ),
+    "a timeout without a time": (
+        "async with timeout():\n    await self.work()",
+        0,
+        "timeout takes a duration or a time",
+    ),
+    "the value of a timeout": (
+        "async with timeout(timedelta(1)) as late:\n    await self.work()",
+        0,
+        "timeout takes a duration or a time",
+    ),
+    "a timeout that is awaited": ("await timeout(timedelta(1))", 0, "timeout cannot be awaited"),
     "unknown error class": ("try:\n    await self.work()\nexcept self.a:\n    pass", 2, "not known at import"),
     "parallel with a limit": (
         "async with parallel(limit=2) as branch:\n    branch.start(self.work())",
@@ -178,6 +206,13 @@ def test_refused(make: Callable[[str], Any], what: str) -> None:
     if line is not None:
         assert f"line {FIRST + line}, in Flow.run" in caught.value.statement
         assert ".py" in caught.value.statement
+
+
+@pytest.mark.parametrize(
+    "body", ["return", "return None", "return await self.nothing()", "return await until(lambda: True)"]
+)
+def test_a_return_of_nothing_is_not_refused(make: Callable[[str], Any], body: str) -> None:
+    assert make(body).__workflow_name__ == "flow"
 
 
 def test_without_a_source() -> None:

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.plain import typed_workflows
+from tests.plain import typed_definition, typed_workflows
 from workflow_core import Execution
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # pyright downloads itself when it first runs
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-WRONG = (HERE / "wrong_types.txt").read_text()
+RIGHT = ("typed_workflows.py", "typed_definition.py")
+WRONG = ("wrong_types.txt", "wrong_definition.txt")
 
 
 def check(folder: Path, *command: str) -> str:
@@ -44,22 +45,25 @@ CHECKERS = pytest.mark.parametrize("checker", [mypy, pyright], ids=["mypy", "pyr
 
 
 @CHECKERS
-def test_results_are_inferred(tmp_path: Path, checker: object) -> None:
+@pytest.mark.parametrize("name", RIGHT)
+def test_results_are_inferred(tmp_path: Path, checker: object, name: str) -> None:
     assert callable(checker)
-    (tmp_path / "right.py").write_text((HERE / "typed_workflows.py").read_text())
+    (tmp_path / "right.py").write_text((HERE / name).read_text())
     out = checker(tmp_path, "right.py")
     assert "error" not in out.replace("0 errors", ""), out
 
 
 @CHECKERS
-def test_wrong_calls_are_found(tmp_path: Path, checker: object) -> None:
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls_are_found(tmp_path: Path, checker: object, name: str) -> None:
     assert callable(checker)
-    (tmp_path / "wrong.py").write_text(WRONG)
+    text = (HERE / name).read_text()
+    (tmp_path / "wrong.py").write_text(text)
     out = checker(tmp_path, "wrong.py")
-    expected = {number for number, line in enumerate(WRONG.splitlines(), 1) if line.endswith("# wrong")}
+    expected = {number for number, line in enumerate(text.splitlines(), 1) if line.endswith("# wrong")}
     assert {int(found) for found in re.findall(r"wrong\.py:(\d+)", out)} == expected, out
 
 
 def test_the_typed_workflows_compile() -> None:
-    for workflow in (typed_workflows.Expense, typed_workflows.Parcel):
+    for workflow in (typed_workflows.Expense, typed_workflows.Parcel, typed_definition.Typed):
         assert Execution.start("x", workflow).threads

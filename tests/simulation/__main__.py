@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from tests.simulation.bugs import BUGS
 from tests.simulation.failures import Failure, first_failure, prepare, run, shrink, trace
@@ -21,14 +22,14 @@ CHUNK = 200
 """Seeds that one process runs before a fresh one takes over."""
 
 
-def explore(first: int, count: int, jobs: int, minutes: float, bug: str | None) -> list[Failure]:
+def explore(first: int, count: int, jobs: int, minutes: float, bug: str | None, *, is_plain: bool) -> list[Failure]:
     """Runs seeds in parallel until all are run or the time is up."""
     started = time.monotonic()
     failures: list[Failure] = []
     done = 0
     chunks = [range(at, min(at + CHUNK, first + count)) for at in range(first, first + count, CHUNK)]
     with multiprocessing.get_context("spawn").Pool(jobs, prepare, (bug,), maxtasksperchild=5) as pool:
-        for seeds, failure in zip(chunks, pool.imap(first_failure, chunks), strict=True):
+        for seeds, failure in zip(chunks, pool.imap(partial(first_failure, is_plain=is_plain), chunks), strict=True):
             done += len(seeds)
             minutes_gone = (time.monotonic() - started) / 60
             if failure is not None:
@@ -59,15 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after that time")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many processes")
     parser.add_argument("--bug", choices=sorted(BUGS), help="with this deliberate bug")
+    parser.add_argument("--plain", action="store_true", help="with definitions that are written as async def run")
     given = parser.parse_args(arguments)
     if given.seed is not None:
         prepare(given.bug)
-        print("\n".join(trace(Scenario(given.seed))))
-        failure = run(Scenario(given.seed))
+        scenario = Scenario(given.seed, is_plain=given.plain)
+        print("\n".join(trace(scenario)))
+        failure = run(scenario)
         if failure is not None:
             show(failure)
         return int(failure is not None)
-    failures = explore(given.first, given.seeds, given.jobs, given.minutes, given.bug)
+    failures = explore(given.first, given.seeds, given.jobs, given.minutes, given.bug, is_plain=given.plain)
     if failures:
         prepare(given.bug)
         show(failures[0])

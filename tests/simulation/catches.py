@@ -16,7 +16,7 @@ from unittest.mock import patch
 from workflow_core import Execution, Thread
 from workflow_core.machine import instructions
 from workflow_core.machine.state import MachineState
-from workflow_core.program.code import Instruction
+from workflow_core.program.code import CodeOp, Instruction
 
 
 @dataclass(eq=False)
@@ -52,6 +52,8 @@ class Catches:
         def catching(machine: MachineState, thread: Thread, instruction: Instruction, error: BaseException) -> Any:
             landed = catch(machine, thread, instruction, error)
             assert isinstance(error, Exception)
+            if isinstance(instruction, CodeOp):
+                return landed  # a ``raise`` of a plain definition, which the tree of the model has, too
             _, caught = self._by_execution.setdefault(id(machine.execution), (machine.execution, []))
             caught.append(Catch(thread.id, instruction.name, error))
             return landed

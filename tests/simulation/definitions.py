@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from random import Random
 from typing import Any
 
 from tests.core import generate
 from tests.simulation import damage, flows, shapes
 from tests.simulation.mistakes import Mistakes
+from tests.simulation.plain_trees import reduced
 from tests.simulation.rare import rare
 from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
@@ -38,7 +41,7 @@ class Definitions:
         flows, children: one class for each revision.
         bad_revision: the number of the one that knows no statement, if there is one.
         least_delays: by workflow and activity, how long an attempt may take, or be silent.
-        plain: by workflow, what the model runs.
+        modeled: by workflow, what the model runs.
     """
 
     def __init__(self, scenario: Scenario, settings: Settings) -> None:
@@ -58,12 +61,14 @@ class Definitions:
             shape = scenario.choice("shape of what is damaged", damage.SHAPES)
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}
+        if settings.is_plain:
+            specs = {name: reduced(spec) for name, spec in specs.items()}
         search_by: tuple[str, ...] = ("x", "y") if settings.is_searched else ()
         search_by += tuple(SAMPLES) if settings.is_searched and settings.has_typed_fields else ()
         revisions = range(3 if settings.is_renamed else scenario.choice("revisions", (1, 1, 2)))
         kind = partial(_built, scenario, settings, search_by)
-        self.children = [kind("child", errand, revision) for revision in revisions]
-        by_class = self.children if settings.has_rare_statements else ["child"] * len(revisions)
+        self.children = [kind("child", specs["child"], revision) for revision in revisions]
+        by_class = self.children if settings.has_rare_statements or settings.is_plain else ["child"] * len(revisions)
         self.flows = [
             kind("flow", specs["flow"], revision, child_class=child)
             for revision, child in zip(revisions, by_class, strict=True)
@@ -73,13 +78,24 @@ class Definitions:
             for revisions_of, (name, spec) in zip((self.flows, self.children), specs.items(), strict=True):
                 times = scenario.stream(f"times of {name}")
                 revisions_of.append(
-                    flows.build(spec, times, 0, name, search_by, knows_none=True, is_typed=settings.has_typed_fields)
+                    flows.build(
+                        spec,
+                        times,
+                        0,
+                        name,
+                        search_by,
+                        knows_none=True,
+                        is_typed=settings.has_typed_fields,
+                        child_class=self.children[0],
+                        plain_rng_of=_plain_rng_of(scenario, settings, name),
+                    )
                 )
         self.least_delays = {
             name: _limits_of(one) for name, (one, *_) in zip(specs, (self.flows, self.children), strict=True)
         }
-        self.plain = {
-            name: flows.build_plain(spec, name, is_typed=settings.has_typed_fields) for name, spec in specs.items()
+        self.modeled = {
+            name: flows.build_model(spec, name, is_typed=settings.has_typed_fields, is_plain=settings.is_plain)
+            for name, spec in specs.items()
         }
 
     def first_revision(self, workflow: str) -> type[Workflow]:
@@ -108,7 +124,13 @@ def _built(
         is_typed=settings.has_typed_fields,
         delay_max=40 * settings.limits.horizon.total_seconds(),
         child_class=child_class,
+        plain_rng_of=_plain_rng_of(scenario, settings, name),
     )
+
+
+def _plain_rng_of(scenario: Scenario, settings: Settings, name: str) -> Callable[[str], Random] | None:
+    """The random numbers for the plain form of a workflow; None if it has the explicit form."""
+    return (lambda at: scenario.stream(f"plain form of {name} at {at}")) if settings.is_plain else None
 
 
 def _limits_of(cls: type[Workflow]) -> dict[str, timedelta]:

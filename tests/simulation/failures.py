@@ -55,10 +55,10 @@ def run(scenario: Scenario) -> Failure | None:
     return None
 
 
-def first_failure(seeds: Iterable[int]) -> Failure | None:
-    """The first of these seeds that fails."""
+def first_failure(seeds: Iterable[int], *, is_plain: bool = False) -> Failure | None:
+    """The first of these seeds that fails; ``is_plain``: with plain definitions."""
     for seed in seeds:
-        failure = run(Scenario(seed))
+        failure = run(Scenario(seed, is_plain=is_plain))
         if failure is not None:
             return failure
         if seed % 50 == 0:

@@ -18,6 +18,8 @@ from tests.core.generate import Fields, Outside, Spec
 from tests.core.reference import arity
 from tests.simulation.actors import CURRENT
 from tests.simulation.mistakes import Mistakes, is_mistaken, spoilt_result
+from tests.simulation.plain_source import ADDED_NAME, Printer, plain_class
+from tests.simulation.plain_trees import PlainNames
 from tests.simulation.rare import NUMBER, RareStatements
 from tests.simulation.renaming import renamed
 from tests.simulation.typed import Typed
@@ -73,6 +75,7 @@ def build(
     delay_max: float = float("inf"),
     is_typed: bool = False,
     child_class: Any = "child",
+    plain_rng_of: Callable[[str], Random] | None = None,
 ) -> type[Fields]:
     """The instrumented workflow of a drawn definition; its times are drawn from ``rng``.
 
@@ -85,12 +88,19 @@ def build(
         child_class: the class of children, or its name.
         delay_max: how long a timeout may wait at most, in seconds.
         renames: each revision has other names, and a version of its own.
+        plain_rng_of: if given, it is an ``async def run``; see ``plain_source.Printer``.
     """
     base, version = (_migrating(revision), revision + 1) if renames else (Answering, None)
     base = TypedAnswering if is_typed else base
-    instrumented = _Instrumented(rng, revision, slow=slow, mistakes=mistakes, delay_max=delay_max)
+    made = _Instrumented if plain_rng_of is None else _InstrumentedPlain
+    instrumented = made(rng, revision, slow=slow, mistakes=mistakes, delay_max=delay_max)
     instrumented.has_threads, instrumented.child_class = threads, child_class
     instrumented.before_names = "other " if knows_none else ""
+
+    if isinstance(instrumented, _InstrumentedPlain):
+        assert plain_rng_of is not None
+        printer = Printer(plain_rng_of, child_class, instrumented.child_fields)
+        return plain_class(printer, instrumented.section(spec), base, name, search_by)
 
     answer: Any = Answering.result if mistakes is None else mistakes.result(Answering.result)
 
@@ -124,16 +134,16 @@ def _migrating(revision: int) -> type[Answering]:
     return Migrating
 
 
-def build_plain(spec: list[Spec], name: str, *, is_typed: bool) -> type[Answering]:
+def build_model(spec: list[Spec], name: str, *, is_typed: bool, is_plain: bool) -> type[Answering]:
     """What the model runs: not compiled, as compiling takes longer than a run."""
     base = TypedAnswering if is_typed else Answering
 
-    class Plain(base):  # type: ignore[misc, valid-type]
+    class Modeled(base):  # type: ignore[misc, valid-type]
         trace: ClassVar[list[str]] = []
 
-    Plain.__workflow_name__ = name
-    Plain.definition = RareStatements().section(spec)
-    return Plain
+    Modeled.__workflow_name__ = name
+    Modeled.definition = (PlainNames if is_plain else RareStatements)().section(spec)
+    return Modeled
 
 
 class _Instrumented(RareStatements):
@@ -166,7 +176,7 @@ class _Instrumented(RareStatements):
             whens = [case for case in statement.cases if isinstance(case, When)]  # of these, the order counts
             others = [case for case in reversed(statement.cases) if not isinstance(case, When)]
             statement = Select(statement.name, *others, *whens, On(ADDED, lambda w: None))
-        never = If(f"added {self.added}", lambda w: False, Step(f"added step {self.added}", lambda w: None))
+        never = If(f"{ADDED_NAME}{self.added}", lambda w: False, Step(f"{ADDED_NAME}step {self.added}", lambda w: None))
         return (S(statement), S(never, statement), S(statement, never))[self.added % 3]
 
     def action(self, action: Callable[..., Any]) -> Callable[..., Any]:
@@ -298,6 +308,10 @@ class _Instrumented(RareStatements):
             return delays[0]
         delay = lambda w: delays[len(w.log) % 3]  # noqa: E731
         return delay if self.mistakes is None else self.mistakes.returns(delay, 5)
+
+
+class _InstrumentedPlain(PlainNames, _Instrumented):
+    """The statements of a plain definition."""
 
 
 class _Registered(Outside):

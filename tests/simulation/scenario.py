@@ -48,6 +48,7 @@ class Scenario:
         clients: how many of the clients come.
         requests: how many requests a client makes at most.
         tape: how much of the random bytes is used that the definition is read from.
+        is_plain: whether the definitions are written as ``async def run``.
     """
 
     seed: int
@@ -55,6 +56,7 @@ class Scenario:
     clients: int = 99
     requests: int = 99
     tape: int = 999
+    is_plain: bool = False
 
     def stream(self, name: str) -> Random:
         """The random numbers of one topic or actor.

@@ -16,6 +16,8 @@ class Settings:
     """The settings of a run; they do not change.
 
     Attributes:
+        is_plain: the definitions are written as ``async def run``. They have neither former names nor mistakes, and
+            nothing repairs their instances: the model knows the places and the errors of the explicit form.
         is_peaceful: there are no faults.
         is_repaired: operators repair instances.
         is_searched: the definitions have search fields, and clients list instances.
@@ -47,18 +49,19 @@ class Settings:
 
     def __init__(self, scenario: Scenario) -> None:
         choice, chance = scenario.choice, scenario.chance
+        self.is_plain = scenario.is_plain
         self.is_peaceful = chance("peace", 0.15)
-        self.is_repaired = scenario.has("repairs") and not self.is_peaceful
+        self.is_repaired = scenario.has("repairs") and not (self.is_peaceful or self.is_plain)
         self.is_searched = scenario.has("search fields")
         self.has_limit = scenario.has("little room")
         self.room = scenario.stream("room").randrange(500, 1_400) if self.has_limit else 0
-        self.is_renamed = scenario.has("renaming") and not (self.is_repaired or self.is_peaceful)
+        self.is_renamed = scenario.has("renaming") and not (self.is_repaired or self.is_peaceful or self.is_plain)
         self.is_slow = scenario.has("slow handlers")
         self.has_slow_threads = scenario.has("slow threads")
         has_pools = self.has_slow_threads and chance("pools of threads", 0.7)
         self.threads_max: int = choice("threads of a pool", (1, 1, 2, 20)) if has_pools else 0
         self.has_late_threads = has_pools and chance("late threads", 0.4)
-        self.has_mistakes = scenario.has("mistakes") and not self.is_peaceful
+        self.has_mistakes = scenario.has("mistakes") and not (self.is_peaceful or self.is_plain)
         self.has_rare_statements = scenario.has("rare statements") and not (self.is_repaired or self.is_renamed)
         self.has_library, self.has_visitors = scenario.has("library"), scenario.has("visitors")
         is_looked_at = (self.is_searched or self.has_visitors) and not scenario.has("renaming")

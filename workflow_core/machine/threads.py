@@ -101,7 +101,9 @@ def watch(machine: MachineState, thread: Thread, guard: Guard) -> None:
     id = name if thread.id == MAIN_THREAD else f"{thread.id}/{name}"
     timer = Thread(id, name, watches=thread.id)
     assert guard.timer is not None
+    timer.locals = handed_down(machine, thread, name)  # the delay may be one
     park(machine, timer, guard.timer)
+    timer.locals = {}
     unwatch(machine, thread, name)
     if execution.thread(id) is not None:
         raise DuplicateThread(f"Within {name!r}: its timer is a thread, and one with the id {id!r} is still live")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from inspect import isgenerator
 from typing import Any
 
@@ -155,6 +156,11 @@ class Frame:
     def result(self) -> Any:
         """The result of the wait that has just ended."""
         return self._machine.awaited
+
+    @property
+    def now(self) -> datetime:
+        """The time at which the code runs."""
+        return known_time(self._machine.now)
 
     @property
     def context(self) -> StepContext:

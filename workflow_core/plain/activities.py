@@ -80,8 +80,9 @@ def function_of(
             default = kind()
         shown.append(inspect.Parameter(input_name, positional, default=default, annotation=kind))
         annotations[input_name] = kind
-    if context is not None:
-        shown.append(inspect.Parameter(context, positional, annotation=hints[context]))
+    if context is not None:  # behind a parameter with a default, it must have one too
+        last: Any = None if shown and shown[0].default is not inspect.Parameter.empty else inspect.Parameter.empty
+        shown.append(inspect.Parameter(context, positional, default=last, annotation=hints[context]))
         annotations[context] = hints[context]
     made.__signature__ = inspect.Signature(shown, return_annotation=annotations["return"])
     made.__annotations__ = annotations

@@ -10,10 +10,10 @@ from __future__ import annotations
 import ast
 import types
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from typing import Any
 
 from workflow_core.execution import LeaveKind
+from workflow_core.plain.copies import copied
 from workflow_core.plain.source import Source
 from workflow_core.plain.syntax import at, finish
 from workflow_core.plain.usage import LOCALS
@@ -32,7 +32,7 @@ def function_of(
         constants: objects that the statements use, by the name of a variable.
     """
     function, name = source.function, source.node.name
-    inner: ast.stmt = _define(name, (source.self_name, *parameters), [deepcopy(part) for part in body], source)
+    inner: ast.stmt = _define(name, (source.self_name, *parameters), [copied(part) for part in body], source)
     if source.class_name:  # for private names, and so that super() finds its class
         inner = _at(ast.ClassDef(source.class_name, [], [], [inner], []), source)
     cells = {name: types.CellType(value) for name, value in ({LOCALS: locals} | dict(constants)).items()}

@@ -12,7 +12,7 @@ from workflow_core.errors import DefinitionError
 from workflow_core.events import ActivityContext, StepContext, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.expressions import Expressions
-from workflow_core.plain.field_types import optional
+from workflow_core.plain.field_types import may_be_none, optional
 from workflow_core.plain.parts import RETURNED, Called, Code, Frame, Part, Wait
 from workflow_core.plain.source import UNKNOWN, plain_function, source_of
 from workflow_core.plain.syntax import assign, at, load
@@ -22,6 +22,11 @@ from workflow_core.statements.calls import Activity
 from workflow_core.statements.control import Step
 
 Make = Callable[[ast.expr], OfFrame]
+
+_WITHOUT_AWAIT = (vocabulary.go, vocabulary.local, vocabulary.now, vocabulary.parallel, vocabulary.timeout)
+
+_VALUES = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+"""Expressions with a value that is not None, but for the constant itself."""
 
 
 @dataclass(slots=True)
@@ -118,7 +123,7 @@ class Calls(Expressions):
         """Whether a call does nothing unless it is awaited."""
         word = self.word(frame, node)
         if word is not None:
-            return word not in (vocabulary.go, vocabulary.local, vocabulary.parallel)
+            return word not in _WITHOUT_AWAIT
         match node.func:
             case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
                 found = inspect.getattr_static(self.cls, name, None)
@@ -209,9 +214,11 @@ class Calls(Expressions):
         values = self.arguments(frame, prepared, arguments.given, arguments.hints)
         function = activities.function_of(self.cls, owner, method, arguments.hints, arguments.context)
         input: ast.expr | None = None
+        defaults = [at(self.constant(default), node) for default in arguments.defaults.values()]
         if activities.takes_one(method, arguments.context):
-            input = next(iter(values.values()), None)
-        elif values:
+            # Without an input, the statement would pass the item of the loop around it.
+            input = next(iter((*values.values(), *defaults)), None)
+        elif values or defaults:
             input = at(ast.Dict([ast.Constant(name) for name in values], list(values.values())), node)
 
         def make(expression: Make) -> Activity:
@@ -270,10 +277,11 @@ class Calls(Expressions):
             self.add(prepared.before, Code(frame=frame, line=node, derived=frame.derived, statements=assigned))
         if "return" in arguments.hints:
             self.annotated[inner.key(RETURNED)] = optional(arguments.hints["return"])  # None until it returns
-        body = [
-            Code(frame=inner, line=node, statements=[assign(RETURNED, ast.Constant(None), node)]),
-            *self.body(inner),
-        ]
+        first = [assign(RETURNED, ast.Constant(None), node)]
+        if (check := _unreplaced(self.cls, method)) is not None:
+            call = at(ast.Call(self.constant(check), [load(inner.source.self_name, node)], []), node)
+            first.append(at(ast.Expr(call), node))
+        body = [Code(frame=inner, line=node, statements=first), *self.body(inner)]
         prepared.parts.append(
             Called(
                 frame=frame,
@@ -288,8 +296,19 @@ class Calls(Expressions):
         prepared.result = load(f"/{inner.key(RETURNED)}", node)
         return prepared
 
-    def no_result(self, frame: Frame, node: ast.Return, result: ast.expr) -> ast.expr:
-        """Returns an expression that refuses a value that ``run`` returns: nothing would keep it."""
+    def no_result(self, frame: Frame, node: ast.Return, result: ast.expr, gives: Any) -> ast.expr:
+        """Returns an expression that refuses a value that ``run`` returns, because nothing would keep it.
+
+        Args:
+            gives: the type of the value; ``UNKNOWN`` if it is not known.
+
+        Raises:
+            DefinitionError: it is certain that there is a value.
+        """
+        is_none = isinstance(result, ast.Constant) and result.value is None
+        if not may_be_none(gives) or (isinstance(result, _VALUES) and not is_none):
+            what = f"run returns {ast.unparse(node.value or result)!r:.80}, which nothing keeps"
+            raise frame.source.mistake(node, what, "Assign it to a field, such as self.result.")
         call: ast.expr = at(ast.Call(self.constant(_refuse_result), [result], []), node)
         return call
 
@@ -325,6 +344,26 @@ def _action(
         return function(workflow, **given)
 
     return OfFrame(action, is_async=is_async(method.function), place=arguments.place)
+
+
+def _unreplaced(cls: type, method: Any) -> Callable[..., None] | None:
+    """Returns a check that nothing has replaced the method of a section since it was compiled. Classes of workflows
+    refuse that themselves; None for their methods."""
+    own = [(base, name, value) for base in cls.__mro__ for name, value in vars(base).items()]
+    found = [part for part in own if method in (part[2], getattr(part[2], "function", None))]
+    if not found or isinstance(found[0][0], type(cls)):
+        return None
+    base, name, compiled = found[0]
+
+    def check(workflow: Any) -> None:
+        if vars(base).get(name) is not compiled:
+            raise DefinitionError(
+                f"{base.__name__}.{name}",
+                f"it was replaced, but its source is compiled into run of {cls.__name__}",
+                "Replace the steps, activities and events inside of it, or override it in a subclass.",
+            )
+
+    return check
 
 
 def _refuse_result(result: Any) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from copy import deepcopy
 from typing import Any
 
 from workflow_core.adapters import adapter_of
 from workflow_core.errors import DefinitionError
+from workflow_core.plain.copies import copied
 from workflow_core.plain.flow import check_assigned, find_live
 from workflow_core.plain.local_types import LocalTypes
 from workflow_core.plain.lower import Lowering
@@ -35,11 +35,14 @@ def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
     def hints(method: Any) -> dict[str, Any]:
         return scope.hints(getattr(method, "__qualname__", repr(method)), method)
 
+    def hints_in(other: type, method: Any) -> dict[str, Any]:
+        return scope.of(other).hints(getattr(method, "__qualname__", repr(method)), method)
+
     def evaluate(frame: Frame, annotation: ast.expr) -> Any:
         source = frame.source
         names = {name: cell.cell_contents for name, cell in source.cells.items()} | scope.names(source.function)
         try:
-            unquoted = _Unquoted().visit(deepcopy(annotation))
+            unquoted = _Unquoted().visit(copied(annotation))
             code = compile(ast.Expression(unquoted), source.file, "eval")
             return eval(code, source.function.__globals__, names)  # nosec B307 - an annotation in the imported source
         except (NameError, SyntaxError) as error:
@@ -47,7 +50,7 @@ def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
                 annotation, f"its annotation cannot be resolved: {error}", "Define that type above."
             ) from error
 
-    scan = Scan(cls, hints, evaluate)
+    scan = Scan(cls, hints, hints_in, evaluate)
     _, parts = scan.run(function)
     find_live(parts)
     check_assigned(parts)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import types
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any
 
 from workflow_core.plain import vocabulary
+from workflow_core.plain.copies import copied
+from workflow_core.plain.flow import all_parts
 from workflow_core.plain.parts import RESULT, Branch, Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.syntax import assign, at, load
@@ -25,6 +26,7 @@ class Reading:
     Attributes:
         cls: the workflow's class.
         hints: returns the annotations of a function as types.
+        hints_in: returns those of a function of another workflow class.
         evaluate: returns the type of an annotation in a function's source.
         sections: the names of the methods whose statements were read.
         stack: the functions that are being read, from ``run`` inwards.
@@ -41,10 +43,12 @@ class Reading:
         self,
         cls: type,
         hints: Callable[[Callable[..., Any]], dict[str, Any]],
+        hints_in: Callable[[type, Callable[..., Any]], dict[str, Any]],
         evaluate: Callable[[Frame, ast.expr], Any],
     ) -> None:
         self.cls = cls
         self.hints = hints
+        self.hints_in = hints_in
         self.evaluate = evaluate
         self.sections: set[str] = set()
         self.stack: list[types.FunctionType] = []
@@ -160,8 +164,11 @@ class Reading:
         return self.name(frame, node, f"for {ast.unparse(node.target)}")
 
     def try_name(self, frame: Frame, node: ast.Try, body: Sequence[Part]) -> str:
-        """Returns the name of a ``try``: that of the first statement inside that has one."""
+        """Returns the name of a ``try``: that of the first statement inside that has one. A second one that begins with
+        an ``if`` or with code has that of the first statement deeper inside, or in a handler."""
         first = next((name for part in body if (name := getattr(part, "name", ""))), "")
+        if not first and "try" in frame.names:
+            first = next((name for part in all_parts(body) if (name := getattr(part, "name", ""))), frame.place)
         return self.name(frame, node, f"try {first}".strip())
 
     def label(self, frame: Frame, word: str, node: ast.AST, line: ast.AST | None = None) -> str:
@@ -251,7 +258,7 @@ class Expressions(Reading):
             case (
                 ast.ListComp(_, loops) | ast.SetComp(_, loops) | ast.DictComp(_, _, loops) | ast.GeneratorExp(_, loops)
             ):
-                node = deepcopy(node)
+                node = copied(node)
                 node.generators[0].iter = self.take_out(frame, loops[0].iter, parts)  # Python computes it first
                 return node
             case ast.Call() if self.word(frame, node) is not None:
@@ -260,7 +267,7 @@ class Expressions(Reading):
 
     def _in_order(self, frame: Frame, node: ast.expr, parts: list[Part]) -> ast.expr:
         """Takes the awaits out of the operands. Those before an await are computed before it."""
-        node = deepcopy(node)
+        node = copied(node)
         places = list(_operands(node))
         last = max((number for number, (_, _, part) in enumerate(places) if self.waits(frame, part)), default=-1)
         if last < 0:
@@ -302,7 +309,7 @@ class Expressions(Reading):
             self.add(parts, part)
         name = frame.temporary()
         self.types.setdefault(frame.key(name), []).append(prepared.gives)
-        result = at(deepcopy(prepared.result), node) if prepared.result is not None else load(RESULT, node)
+        result = at(copied(prepared.result), node) if prepared.result is not None else load(RESULT, node)
         self._store(frame, name, result, node, parts)
         return load(name, node)
 

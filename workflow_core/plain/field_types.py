@@ -83,6 +83,18 @@ def generic(kind: Any, *arguments: Any) -> Any:
     return kind[arguments if len(arguments) > 1 else arguments[0]]
 
 
+def may_be_none(kind: Any) -> bool:
+    """Whether a value of a type may be None; True if the type is not known."""
+    if kind in (UNKNOWN, Any, None, types.NoneType, object, typing.NoReturn) or isinstance(kind, typing.TypeVar):
+        return True
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return None in typing.get_args(kind)
+    if origin is typing.Annotated or origin in (typing.Union, types.UnionType):
+        return any(map(may_be_none, typing.get_args(kind)[: 1 if origin is typing.Annotated else None]))
+    return not isinstance(origin or kind, type)
+
+
 def optional(kind: Any) -> Any:
     """Returns the union of a type with None."""
     return typing.Union[kind, None]  # noqa: UP007 - ``|`` does not accept every annotation

@@ -9,11 +9,12 @@ A part inside of a ``try`` may be left at any moment for its handlers, so what t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from workflow_core.execution import LeaveKind
 from workflow_core.plain.parts import (
+    NOW,
     RESULT,
     RETURNED,
     Branch,
@@ -25,6 +26,7 @@ from workflow_core.plain.parts import (
     Fork,
     Frame,
     Guarded,
+    Limited,
     Loop,
     Part,
     Spawn,
@@ -48,7 +50,7 @@ def keys_of(frame: Frame, derived: tuple[Derived, ...], names: Iterable[str]) ->
                 keys |= derived[number].reads
                 break
         else:
-            if name != RESULT:
+            if name not in (RESULT, NOW):
                 keys.add(frame.key(name))
     return frozenset(keys)
 
@@ -62,6 +64,8 @@ def usage_of(part: Part) -> Usage:
         return Usage(variables, [part.test])
     if isinstance(part, Each):
         return Usage(variables, [part.items])
+    if isinstance(part, Limited):
+        return Usage(variables, [part.delay])
     if isinstance(part, Spawn) and part.id is not None:
         return Usage(variables, [part.id])
     usage = Usage(variables)
@@ -133,6 +137,8 @@ def _before(part: Part, after: Keys, ways: _Ways) -> Keys:
             return ways.of(part.kind) | ways.raised
         case Guarded():
             return _guarded(part, after, ways)
+        case Limited():
+            return reads | _live(part.body, after, ways)
         case Called():
             return _live(part.body, after, replace(ways, broken=_NONE, continued=_NONE, returned=after))
         case Fork():
@@ -229,6 +235,8 @@ class _Assignment:
                 return None
             case Guarded():
                 return self._guarded(part, assigned)
+            case Limited():
+                return self.run(part.body, assigned)
             case Called():
                 self.run(part.body, assigned)
                 return assigned | {part.inner.key(RETURNED)}
@@ -276,13 +284,21 @@ def inner_parts(part: Part) -> list[list[Part]]:
     match part:
         case Branch():
             return [part.body, part.orelse]
-        case Loop() | Each() | Called() | Spawn():
+        case Loop() | Each() | Called() | Spawn() | Limited():
             return [part.body]
         case Guarded():
             return [part.body, *(handler.body for handler in part.handlers), part.final or []]
         case Fork():
             return part.branches
     return []
+
+
+def all_parts(parts: Iterable[Part]) -> Iterator[Part]:
+    """Yields parts and all parts inside."""
+    for part in parts:
+        yield part
+        for inner in inner_parts(part):
+            yield from all_parts(inner)
 
 
 def check_assigned(parts: Sequence[Part]) -> None:

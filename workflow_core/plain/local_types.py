@@ -144,7 +144,8 @@ class LocalTypes:
         form = None if is_json else self._form(key, kind, where)
         has_default = default is not UNKNOWN
         former = self._former(key)
-        return Local(key, form, has_default, default if has_default else None, key in self._changed, former)
+        default = default if has_default else None
+        return Local(key, form, has_default, default, key in self._changed, former, kind is UNKNOWN)
 
     def _former(self, key: str) -> tuple[str, ...]:
         """Returns the keys that a local had before sections or steps were renamed."""

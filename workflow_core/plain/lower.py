@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from workflow_core.error_texts import STORED, Place
@@ -13,9 +14,10 @@ from workflow_core.execution import ErrorInfo, LeaveKind
 from workflow_core.plain.blocks import expression_block, frame_of, kind_of, statements_block
 from workflow_core.plain.cases import Asked, bodies_of, with_asked, with_bodies
 from workflow_core.plain.expressions import Reading
-from workflow_core.plain.flow import entry_of
+from workflow_core.plain.flow import entry_of, keys_of
 from workflow_core.plain.local_types import LocalTypes
 from workflow_core.plain.parts import (
+    NOW,
     RESULT,
     Branch,
     Called,
@@ -25,16 +27,18 @@ from workflow_core.plain.parts import (
     Exit,
     Fork,
     Guarded,
+    Limited,
     Loop,
     Part,
     Spawn,
     Wait,
 )
+from workflow_core.plain.source import constant_delay
 from workflow_core.plain.usage import LOCALS, Usage, is_hidden
 from workflow_core.signatures import OfFrame
-from workflow_core.statements.basic import Section, Statement
+from workflow_core.statements.basic import Delay, Section, Statement
 from workflow_core.statements.control import Branch as IfBranch
-from workflow_core.statements.control import Break, Continue, Go, If, Return, While
+from workflow_core.statements.control import Break, Continue, Go, If, Return, While, Within
 from workflow_core.statements.failures import Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.inline import CallOf, Entry, Inline, Local, Resting
@@ -75,6 +79,8 @@ class Lowering:
                 return self._each(part)
             case Guarded():
                 return self._guarded(part)
+            case Limited():
+                return self._limited(part)
             case Exit():
                 return _EXITS[part.kind]()
             case Wait():
@@ -140,6 +146,13 @@ class Lowering:
         for handler in part.handlers:
             made = made.except_(handler.types, *self._body(handler.body), name=handler.name)
         return made if part.final is None else made.finally_(*self._body(part.final))
+
+    def _limited(self, part: Limited) -> Within:
+        delay: Delay | None = constant_delay(part.frame.source, part.delay)
+        if delay is None:
+            keys = keys_of(part.frame, part.derived, Usage(part.frame.variables, [part.delay]).reads)
+            delay = replace(self.expression(part, part.delay), locals=self._locals(part, keys))
+        return Within(part.name, delay, *self._body(part.body))
 
     def _thread(self, part: Part, body: Sequence[Part]) -> tuple[Statement, ...]:
         """Returns the statements of a thread that is started, and what it needs from the thread that starts it."""
@@ -209,6 +222,8 @@ class Lowering:
         """Returns a function of the frame that returns a variable."""
         if name == RESULT:
             return lambda frame: frame.result
+        if name == NOW:
+            return lambda frame: frame.now
         for derived in part.derived:
             if name == derived.source:
                 return _source(derived)
@@ -266,10 +281,20 @@ def _source(derived: Derived) -> Any:
 
 def rebuilt(error: ErrorInfo, types: tuple[type[BaseException], ...]) -> BaseException:
     """Returns a stored error as an instance of its class, or of the class that was caught; as a ``Failure`` if neither
-    can be made of its message. If it is raised again, it is the stored error."""
+    can be made of its message. Its ``__cause__`` is a ``Failure`` with the text of
+    the cause. If it is raised again, it is the stored error."""
     made = next(filter(None, (_made(cls, error, types) for cls in (*map(_found, error.bases), *types))), None)
     made = made or Failure(error.text)
     setattr(made, STORED, error)
+    if error.cause is not None:
+        made.__cause__ = _cause(error.cause)
+    return made
+
+
+def _cause(error: ErrorInfo) -> Failure:
+    """Returns a stored cause: only its text is stored, and that of its own cause."""
+    made = Failure(error.text)
+    made.__cause__ = None if error.cause is None else _cause(error.cause)
     return made
 
 

@@ -16,6 +16,9 @@ from workflow_core.plain.source import Source
 RESULT = ".result"
 """The variable with the result of the wait that has just ended. It is read at once."""
 
+NOW = ".now"
+"""The variable with the time at which a piece of code runs."""
+
 RETURNED = ".return"
 """The variable with the return value of a section."""
 
@@ -31,6 +34,7 @@ class Frame:
         names: the names that are taken, with their lines.
         place: the first call in the current statement, for the names of temporary variables.
         others: see ``variables``.
+        looped: the variables of the loops around the current part.
     """
 
     source: Source
@@ -41,6 +45,7 @@ class Frame:
     place: str = ""
     temporaries: dict[str, int] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
+    looped: frozenset[str] = frozenset()
 
     @property
     def variables(self) -> frozenset[str]:
@@ -175,6 +180,15 @@ class Guarded(Part):
     body: list[Part]
     handlers: list[Handler]
     final: list[Part] | None
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Limited(Part):
+    """An ``async with timeout``; ``delay`` is a constant, or a variable with the duration or the time."""
+
+    name: str
+    delay: ast.expr
+    body: list[Part]
 
 
 @dataclass(eq=False, slots=True, kw_only=True)

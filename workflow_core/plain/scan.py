@@ -10,14 +10,16 @@ from __future__ import annotations
 import ast
 import types
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from workflow_core.execution import LeaveKind
 from workflow_core.plain import vocabulary
+from workflow_core.plain.copies import copied
 from workflow_core.plain.field_types import UNCHANGING, field_type
 from workflow_core.plain.parts import (
+    NOW,
     RETURNED,
     Branch,
     Code,
@@ -35,6 +37,22 @@ from workflow_core.plain.syntax import assign, at, escapes_of, load, noting_brea
 from workflow_core.plain.threads import Threads
 from workflow_core.plain.usage import Usage, is_read_outside, own_nodes
 from workflow_core.retry import check_error_types
+
+
+def _span(node: ast.Call) -> tuple[Any, ...]:
+    return node.lineno, node.col_offset, node.end_lineno, node.end_col_offset
+
+
+class _WithTime(ast.NodeTransformer):
+    """Replaces the calls of ``now``, which stand at these places."""
+
+    def __init__(self, calls: set[tuple[Any, ...]]) -> None:
+        self._calls = calls
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if _span(node) in self._calls and not node.args:
+            return load(NOW, node)
+        return self.generic_visit(node)
 
 
 class Scan(Threads):
@@ -60,10 +78,22 @@ class Scan(Threads):
         self.check_refused(frame)
         node = frame.source.node
         is_branch, self.is_branch = self.is_branch, False
-        parts = self.statements(frame, node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body)
+        body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+        parts = self.statements(frame, self._with_time(frame, body))
         self.is_branch = is_branch
         self.stack.pop()
         return parts
+
+    def _with_time(self, frame: Frame, body: list[ast.stmt]) -> list[ast.stmt]:
+        """Returns statements that read the time from a variable."""
+        calls = {
+            _span(node)
+            for statement in body
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Call) and self.word(frame, node) is vocabulary.now
+        }
+        self.types[frame.key(NOW)] = [datetime]
+        return [_WithTime(calls).visit(copied(statement)) for statement in body] if calls else body
 
     # --- statements --------------------------------------------------------------------------
 
@@ -125,7 +155,7 @@ class Scan(Threads):
             case ast.Match():
                 return self._match(frame, node)
             case ast.AsyncWith():
-                return self._parallel(frame, node)
+                return self.async_with(frame, node)
             case ast.Return(value):
                 return self._return(frame, node, value)
             case ast.Expr(ast.Call() as call) if self.word(frame, call) is vocabulary.go:
@@ -152,7 +182,7 @@ class Scan(Threads):
             for part in (*prepared.before, *prepared.parts):
                 self.add(parts, part)
             return parts
-        node = deepcopy(node)
+        node = copied(node)
         for place in (*getattr(node, "targets", ()), getattr(node, "target", None), getattr(node, "msg", None)):
             if place is not None and self.waits(frame, place):
                 what = "message of an assert" if place is getattr(node, "msg", None) else "target of an assignment"
@@ -174,7 +204,7 @@ class Scan(Threads):
             return None
         name = frame.temporary()
         self.types[frame.key(name)] = [kind]
-        value: Any = deepcopy(node.target)
+        value: Any = copied(node.target)
         value.ctx = ast.Load()
         self.add(parts, Code(frame=frame, line=node, derived=frame.derived, statements=[assign(name, value, node)]))
         return load(name, node)
@@ -184,7 +214,9 @@ class Scan(Threads):
         if value is not None:
             result = self.take_out(frame, value, parts)
             if frame.outer is None:
-                result = self.no_result(frame, node, result)
+                known = isinstance(value, ast.Await) and isinstance(result, ast.Name)
+                gives = self.types[frame.key(result.id)][-1] if known and isinstance(result, ast.Name) else UNKNOWN
+                result = self.no_result(frame, node, result, gives)
             statement = assign(RETURNED, result, node)
             self.add(parts, Code(frame=frame, line=node, derived=frame.derived, statements=[statement]))
         return [*parts, self._exit(frame, node, LeaveKind.RETURN)]
@@ -259,9 +291,10 @@ class Scan(Threads):
         derived = self.item(frame, node.target, name, node, items)
         outer = frame.derived
         later = {name for name in derived.names if is_read_outside(frame.source.node, name)}
-        stored = (self.assigned(node.body) & derived.names) | later
+        looped, frame.looped = frame.looped, frame.looped | derived.names
+        stored = ((self.assigned(node.body) | looped) & derived.names) | later
         frame.derived = (*outer, derived)
-        if stored:  # assigned in the body or read after the loop: it is stored like any other
+        if stored:  # assigned in the body, or read after the loop or in one around it: it is stored like any other
             frame.derived = outer
             source = replace(derived, names=frozenset())
             first: list[Part] = [Code(frame=frame, line=node, derived=(*outer, source), statements=[derived.statement])]
@@ -271,7 +304,7 @@ class Scan(Threads):
         body, after = self._with_else(frame, node)
         for part in body:
             self.add(first, part)
-        inner, frame.derived = frame.derived, outer
+        inner, frame.derived, frame.looped = frame.derived, outer, looped
         each = Each(frame=frame, line=node, derived=outer, name=name, items=items, body=first, inner=inner[-1:])
         parts += [*after[:1], each, *after[1:]]
         return parts
@@ -287,7 +320,7 @@ class Scan(Threads):
             if case.guard is not None and self.waits(frame, case.guard):
                 raise frame.source.mistake(case.guard, "an await in the guard of a case", "Await it before the match.")
             chosen: list[ast.stmt] = [assign(number, ast.Constant(index), case.pattern)]
-            cases.append(ast.match_case(deepcopy(case.pattern), deepcopy(case.guard), chosen))
+            cases.append(ast.match_case(copied(case.pattern), copied(case.guard), chosen))
         none = assign(number, ast.Constant(-1), node)
         match = ast.copy_location(ast.Match(subject, cases), node)
         self.add(parts, Code(frame=frame, line=node, derived=frame.derived, statements=[none, match]))
@@ -344,6 +377,12 @@ class Scan(Threads):
                 node, f"the class {ast.unparse(node.type or node)!r} is not known at import", "Name error classes."
             )
         classes = check_error_types(frame.source.place(node), kinds)
+        if node.name is not None and any(issubclass(one, BaseExceptionGroup) for one in classes):
+            raise frame.source.mistake(
+                node,
+                f"{node.name!r} would be no ExceptionGroup: of its errors, only the classes and the text are stored",
+                "Write except ExceptionGroup: without 'as', or handle the group in the step that raises it.",
+            )
         section = f"{name} except {number + 1}"
         source = f".error {section}"
         bound = node.name or source

@@ -8,11 +8,12 @@ import functools
 import inspect
 import linecache
 import types
-from copy import deepcopy
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from workflow_core.errors import DefinitionError
+from workflow_core.plain.copies import copied
 
 UNKNOWN = object()
 """What ``resolve`` returns for an expression whose value is known only when it runs."""
@@ -81,6 +82,17 @@ class Source:
         return f"{self.file}, line {getattr(node, 'lineno', '?')}, in {self.function.__qualname__}"
 
 
+def constant_delay(source: Source, node: ast.expr) -> timedelta | None:
+    """Returns a ``timedelta`` that is made of constants, so that diagrams show it; None for other expressions."""
+    match node:
+        case ast.Call(function, arguments, keywords) if source.resolve(function) is timedelta:
+            values = [*arguments, *(keyword.value for keyword in keywords)]
+            if all(isinstance(value, ast.Constant) for value in values):
+                given = [ast.literal_eval(value) for value in arguments]
+                return timedelta(*given, **{str(k.arg): ast.literal_eval(k.value) for k in keywords})
+    return None
+
+
 @functools.cache
 def source_of(function: types.FunctionType) -> Source:
     """Returns the source of a function.
@@ -102,7 +114,7 @@ def source_of(function: types.FunctionType) -> Source:
         place = f"{code.co_filename}, line {node.lineno}, in {function.__qualname__}"
         raise DefinitionError(place, "it has no parameter", "Write async def run(self) -> None.")
     if class_name:
-        node = _Private(class_name.lstrip("_")).visit(deepcopy(node))
+        node = _Private(class_name.lstrip("_")).visit(copied(node))
     variables = frozenset(code.co_varnames + code.co_cellvars) - {node.args.args[0].arg}
     return Source(function, node, code.co_filename, variables, class_name)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
-from workflow_core.plain.flow import inner_parts, keys_of, usage_of
+from workflow_core.plain.flow import all_parts, keys_of, usage_of
 from workflow_core.plain.parts import Code, Fork, Frame, Part, Wait
 from workflow_core.plain.usage import own_nodes
 
@@ -42,14 +42,6 @@ def changed_keys(parts: Sequence[Part]) -> frozenset[str]:
             changed = {name for statement in part.statements for name in map(_changed, own_nodes(statement))}
             found |= keys_of(part.frame, part.derived, changed & loaded)
     return frozenset(found)
-
-
-def all_parts(parts: Iterable[Part]) -> Iterator[Part]:
-    """Yields parts and all parts inside."""
-    for part in parts:
-        yield part
-        for inner in inner_parts(part):
-            yield from all_parts(inner)
 
 
 def _check_kinds(frame: Frame, statement: ast.stmt, stored: set[str]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
-from copy import deepcopy
 from typing import Any
 
 from workflow_core.execution import LeaveKind
+from workflow_core.plain.copies import copied
 from workflow_core.plain.usage import LOCALS
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -128,7 +128,7 @@ class _Escapes(ast.NodeTransformer):
 def with_escapes(statements: Iterable[ast.stmt], returned: str) -> list[ast.stmt]:
     """Returns statements as code of a function that tells how it was left. A returned value is assigned to the variable
     ``returned``."""
-    copies = [deepcopy(statement) for statement in statements]
+    copies = [copied(statement) for statement in statements]
     late = any(getattr(node, "finalbody", None) for statement in copies for node in ast.walk(statement))
     first = [assign(LEFT, ast.Dict([], []), copies[0])] if late else []
     return first + _visited(_Escapes(returned, late=late), copies)
@@ -149,7 +149,7 @@ class _Reraise(ast.NodeTransformer):
 
 def replace_bare_raise(statements: Iterable[ast.stmt], error: str) -> list[ast.stmt]:
     """Returns statements in which a bare ``raise`` raises the error in the variable ``error``."""
-    return _visited(_Reraise(error), [deepcopy(statement) for statement in statements])
+    return _visited(_Reraise(error), [copied(statement) for statement in statements])
 
 
 class _Noting(ast.NodeTransformer):
@@ -173,7 +173,7 @@ class _Noting(ast.NodeTransformer):
 
 def noting_breaks(body: Iterable[ast.stmt], flag: str) -> list[ast.stmt]:
     """Returns the body of a loop in which each ``break`` of this loop also sets a variable."""
-    return _visited(_Noting(flag), [deepcopy(statement) for statement in body])
+    return _visited(_Noting(flag), [copied(statement) for statement in body])
 
 
 def _visited(transformer: ast.NodeTransformer, statements: Iterable[ast.stmt]) -> list[ast.stmt]:

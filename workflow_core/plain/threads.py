@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 
 from workflow_core.plain import vocabulary
 from workflow_core.plain.calls import Prepared
+from workflow_core.plain.copies import copied
 from workflow_core.plain.flow import keys_of
 from workflow_core.plain.parts import RESULT, Code, Derived, Each, Fork, Frame, Part, Spawn
 from workflow_core.plain.syntax import assign, load
@@ -22,16 +22,19 @@ _LIVE_METHODS = ("items", "keys", "values")
 class Threads(Words):
     """Reads what starts threads, and loops."""
 
-    def _parallel(self, frame: Frame, node: ast.AsyncWith) -> list[Part]:
+    def async_with(self, frame: Frame, node: ast.AsyncWith) -> list[Part]:
         item = node.items[0]
-        is_parallel = (
-            isinstance(item.context_expr, ast.Call) and self.word(frame, item.context_expr) is vocabulary.parallel
-        )
+        entered = self._without_name(frame, item.context_expr)
+        word = self.word(frame, entered) if isinstance(entered, ast.Call) else None
+        if word is vocabulary.timeout:
+            return self._limited(frame, node)
+        is_parallel = entered is item.context_expr and word is vocabulary.parallel
         if len(node.items) != 1 or not is_parallel or not isinstance(item.optional_vars, ast.Name):
             raise frame.source.mistake(
                 node,
-                "'async with' is only supported for branches",
-                "Write: async with parallel() as branch: branch.start(self.method()). Use other resources in a step.",
+                "'async with' is only supported for branches and deadlines",
+                "Write: async with parallel() as branch: branch.start(self.method()), or async with timeout(...). Use "
+                "other resources in a step.",
             )
         name = item.optional_vars.id
         assert isinstance(item.context_expr, ast.Call)
@@ -188,13 +191,14 @@ class Threads(Words):
         reads = keys_of(frame, frame.derived, Usage(frame.variables, [items]).reads)
         source = f".item of {name}"
         names = frozenset(part.id for part in ast.walk(target) if isinstance(part, ast.Name))
-        statement = ast.copy_location(ast.Assign([deepcopy(target)], load(source, line)), line)
+        statement = ast.copy_location(ast.Assign([copied(target)], load(source, line)), line)
         return Derived(names, statement, source, frame.key(name), True, reads=reads)
 
     def items(self, frame: Frame, line: ast.AST, name: str, items: ast.expr, parts: list[Part]) -> ast.expr:
         """Returns an expression that can be computed for each item. A collection that a field or a local holds is read
         where it is, so that the body can change its items; any other one is stored."""
-        if self._is_live(frame, items, self.assigned([line])):
+        inside = line.body if isinstance(line, ast.For) else [line]
+        if self._is_live(frame, items, self.assigned(inside)):
             return items
         variable = f".{name}"
         if isinstance(items, ast.Call) and frame.source.resolve(items.func) is builtins.range and not items.keywords:
@@ -230,18 +234,15 @@ class Threads(Words):
 
     @staticmethod
     def assigned(body: Iterable[ast.AST]) -> set[str]:
-        """Returns the names that some statements assign, without the target of the outermost loop."""
-        inner = [part for node in body for part in (node.body if isinstance(node, ast.For) else [node])]
-        return {
-            name.id
-            for part in inner
-            for name in ast.walk(part)
-            if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
-        }
-
-    def statements(self, frame: Frame, body: Iterable[ast.stmt]) -> list[Part]:
-        """See ``Scan``."""
-        raise NotImplementedError
+        """Returns the names that some statements assign, or a pattern inside."""
+        found: set[str] = set()
+        for node in (inner for part in body for inner in ast.walk(part)):
+            match node:
+                case ast.Name(name, ast.Store()) | ast.MatchAs(_, str(name)) | ast.MatchStar(str(name)):
+                    found.add(name)
+                case ast.MatchMapping(rest=str(name)):
+                    found.add(name)
+        return found
 
     def inline(self, frame: Frame, statement: ast.stmt) -> Code:
         """See ``Scan``."""

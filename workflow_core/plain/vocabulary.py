@@ -346,6 +346,36 @@ def parallel(*, limit: int | None = None) -> Branches:
     return Branches()
 
 
+class Deadline:
+    """What ``timeout`` enters."""
+
+    def named(self, name: str) -> Self:
+        """Gives the block a name of its own; see ``Call.named``."""
+        return self
+
+    async def __aenter__(self) -> None:
+        _only_in_run("timeout")
+
+    async def __aexit__(self, *error: object) -> None: ...
+
+
+def timeout(delay: timedelta | datetime) -> Deadline:
+    """Limits the time of a block: ``async with timeout(timedelta(hours=1)):``. See ``Within``.
+
+    When the time is over, the thread leaves the block with ``TimedOut``, as with ``asyncio.timeout``. Put it around all
+    of ``run`` to limit the whole workflow.
+
+    Args:
+        delay: how long the block may take, or until when.
+    """
+    return Deadline()
+
+
+def now() -> datetime:
+    """The time at which the code around it runs, in UTC: that of the engine's clock, which tests can set."""
+    _only_in_run("now")
+
+
 def go(call: Awaitable[Any], *, id: str | None = None) -> None:
     """Starts a thread and continues at once; see ``Go``.
 
@@ -371,4 +401,4 @@ def _only_in_run(name: str) -> NoReturn:
     raise DefinitionError(name, "it was called outside of 'async def run'", f"Use {name} only in run and its sections.")
 
 
-WORDS: Iterable[object] = (select, until, sleep, child, gather, race, parallel, go, local, named)
+WORDS: Iterable[object] = (select, until, sleep, child, gather, race, parallel, timeout, go, local, named, now)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Union, cast
 
-from workflow_core.events import EventMark, Selected, event_mark
+from workflow_core.events import OPERATIONS, EventMark, Selected, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.calls import Calls, Make, Prepared
-from workflow_core.plain.parts import Code, Frame, Part
-from workflow_core.plain.source import UNKNOWN
+from workflow_core.plain.parts import Code, Frame, Limited, Part
+from workflow_core.plain.source import UNKNOWN, constant_delay
 from workflow_core.plain.syntax import assign, at, load
 from workflow_core.statements.basic import Delay
 from workflow_core.statements.calls import Child
@@ -40,7 +40,14 @@ class Words(Calls):
         handlers = []
         for argument in node.args:
             handler = self._handler_of(frame, argument)
-            handlers.append((handler, _mark_of(handler)))
+            mark = _mark_of(handler)
+            if mark.name in OPERATIONS:
+                raise frame.source.mistake(
+                    argument,
+                    f"the event {mark.name!r} has the name of an operation on instances",
+                    f'Give the event another name: @event("{mark.name.title()}").',
+                )
+            handlers.append((handler, mark))
         keywords = {str(keyword.arg): keyword.value for keyword in node.keywords}
         timeout = keywords.pop("timeout", None)
         if keywords or not (handlers or timeout):
@@ -126,17 +133,36 @@ class Words(Calls):
         return prepared
 
     def _delay(self, frame: Frame, node: ast.expr, expression: Make) -> Delay:
-        """Returns a delay: a value if it is a ``timedelta`` of constants, so that diagrams show it."""
-        match node:
-            case ast.Call(function, arguments, keywords) if frame.source.resolve(function) is timedelta:
-                values = [*arguments, *(keyword.value for keyword in keywords)]
-                if all(isinstance(value, ast.Constant) for value in values):
-                    given = [ast.literal_eval(value) for value in arguments]
-                    return timedelta(*given, **{str(k.arg): ast.literal_eval(k.value) for k in keywords})
-        return expression(node)
+        """Returns a delay: a value if it is a ``timedelta`` of constants."""
+        constant = constant_delay(frame.source, node)
+        return expression(node) if constant is None else constant
+
+    def _limited(self, frame: Frame, node: ast.AsyncWith) -> list[Part]:
+        """Returns the parts of ``async with timeout(...)``."""
+        call = self._without_name(frame, node.items[0].context_expr)
+        is_one = isinstance(call, ast.Call) and len(call.args) == 1 and not call.keywords
+        if len(node.items) != 1 or node.items[0].optional_vars is not None or not is_one:
+            raise frame.source.mistake(
+                node, "timeout takes a duration or a time", "Write async with timeout(timedelta(days=1)):"
+            )
+        assert isinstance(call, ast.Call)
+        name = self._take_name(frame, node, " ".join(ast.unparse(call).split())[:200])
+        parts: list[Part] = []
+        delay = self.take_out(frame, call.args[0], parts)
+        if constant_delay(frame.source, delay) is None:
+            variable = f".{name}"
+            self.types[frame.key(variable)] = [timedelta | datetime]
+            statements = [assign(variable, delay, node)]
+            delay = load(variable, node)
+        else:
+            statements = [at(ast.Pass(), node)]  # for debuggers: the line of the ``async with``
+        self.add(parts, Code(frame=frame, line=node, derived=frame.derived, statements=statements))
+        body = self.statements(frame, node.body)
+        parts.append(Limited(frame=frame, line=node, derived=frame.derived, name=name, delay=delay, body=body))
+        return parts
 
     def _child(self, frame: Frame, node: ast.Call) -> Prepared:
-        workflow = self.static(frame, node.args[0]) if len(node.args) == 1 else UNKNOWN
+        workflow: Any = self.static(frame, node.args[0]) if len(node.args) == 1 else UNKNOWN
         if not hasattr(workflow, "__workflow_name__"):
             raise frame.source.mistake(
                 node, "child takes a workflow class", "Write await child(Parcel, id=..., field=...)."
@@ -169,7 +195,7 @@ class Words(Calls):
         result = inspect.getattr_static(workflow, "result", None)
         if result is None or "result" in workflow.model_fields:
             return workflow.model_fields["result"].annotation if "result" in workflow.model_fields else workflow
-        return inspect.get_annotations(result, eval_str=True).get("return", UNKNOWN)
+        return self.hints_in(workflow, result).get("return", UNKNOWN)
 
     # --- gather ------------------------------------------------------------------------------
 
@@ -223,6 +249,10 @@ class Words(Calls):
         generic: Any = tuple
         made: ast.expr = at(ast.Tuple([load(variable, node) for variable in variables], ast.Load()), node)
         return generic[tuple(Any if kind is UNKNOWN else kind for kind in kinds)], made
+
+    def statements(self, frame: Frame, body: Iterable[ast.stmt]) -> list[Part]:
+        """See ``Scan``."""
+        raise NotImplementedError
 
     def fork(self, frame: Frame, node: ast.AST, calls: Sequence[ast.expr], word: str) -> tuple[list[Part], list[str]]:
         """See ``Scan``."""

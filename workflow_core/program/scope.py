@@ -85,6 +85,10 @@ class Scope:
             ) from error
         return {name: self._with_arguments(hint) for name, hint in hints.items()}
 
+    def of(self, workflow: type) -> Scope:
+        """Returns the scope of another workflow class, for its methods."""
+        return Scope(workflow)
+
     def names(self, function: Callable[..., Any]) -> dict[str, Any]:
         """Returns the names that annotations of a function may use in addition to the globals of its module."""
         code = inspect.unwrap(function)

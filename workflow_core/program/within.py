@@ -9,7 +9,7 @@ from workflow_core.program.cases import SelectOp, TimerCase
 from workflow_core.program.code import ExpireOp, Guard, JumpOp, WithinOp, WithoutOp
 from workflow_core.program.control import late
 from workflow_core.program.functions import value_of
-from workflow_core.signatures import OfItem
+from workflow_core.signatures import OfFrame, OfItem
 from workflow_core.statements.basic import Delay
 from workflow_core.statements.control import Within
 
@@ -17,6 +17,8 @@ from workflow_core.statements.control import Within
 def within(assembly: Assembly, statement: Within) -> None:
     name = assembly.name_wait("Within", statement.name, statement.renamed_from)
     delay = value_of(assembly, "Within", name, statement.delay, "delay")
+    if isinstance(delay, OfFrame):
+        assembly.entry_locals[name] = delay.locals
     outer = assembly.guard
     guard = Guard(name, (), outer, assembly.region, depth=len(assembly.cleanups))
     assembly.guards.append(guard)
@@ -39,7 +41,7 @@ def within(assembly: Assembly, statement: Within) -> None:
     assembly.spawn_timer(name, partial(_timer, guard.timer, delay))
 
 
-def _timer(instruction: SelectOp, delay: Delay | OfItem, assembly: Assembly) -> None:
+def _timer(instruction: SelectOp, delay: Delay | OfItem | OfFrame, assembly: Assembly) -> None:
     """Emits the code of the timer's thread."""
     name = instruction.name
     assembly.park(instruction)

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Concatenate
 
 from workflow_core.errors import DefinitionError
 from workflow_core.printable import is_printable
 from workflow_core.records import record
 from workflow_core.retry import Retry
 
-Condition = Callable[..., Any]
+Function = Callable[[Any], Any] | Callable[Concatenate[Any, ...], Any]
+"""A function of the workflow, and of what else a statement passes to it, such as a context or an item."""
+
+Condition = Function
 """A function of the workflow whose result is used as true or false. It must not change the fields. Inside a ``ForEach``
 it may also receive the item."""
 

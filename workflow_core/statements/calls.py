@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any
+from typing import Any, Generic, overload
 
 from workflow_core.errors import DefinitionError
 from workflow_core.records import record
 from workflow_core.retry import Retry
 from workflow_core.statements.basic import (
+    Function,
     RenamedFrom,
     Statement,
     check_duration,
@@ -20,13 +21,14 @@ from workflow_core.statements.basic import (
     check_retry,
     set_attributes,
 )
+from workflow_core.statements.call_types import AsyncWork, Fields, In, Input, Out, Then, W, Work
 
 ACTIVITY_TIMEOUT = timedelta(minutes=10)
 """How long an attempt of an activity may take if it has neither a timeout nor a heartbeat."""
 
 
 @record(frozen=True, slots=True, init=False)
-class Activity(Statement):
+class Activity(Statement, Generic[In, Out]):
     """Runs a function outside the instance, in a separate request, and waits for its result.
 
     In the meantime, other threads run, events are handled, and many activities run at once. The function does not
@@ -55,6 +57,58 @@ class Activity(Statement):
     heartbeat: timedelta | None
     renamed_from: tuple[str, ...] = ()
 
+    @overload
+    def __init__(
+        self,
+        name: str,
+        function: AsyncWork[In, Out],
+        *,
+        input: Input[In] | None = None,
+        then: Then[Out] | None = None,
+        retry: Retry | None = None,
+        timeout: timedelta | None = None,
+        heartbeat: timedelta | None = None,
+        renamed_from: RenamedFrom = (),
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[], Coroutine[Any, Any, Out]],
+        *,
+        input: Input[In] | None = None,
+        then: Then[Out] | None = None,
+        retry: Retry | None = None,
+        timeout: timedelta | None = None,
+        heartbeat: timedelta | None = None,
+        renamed_from: RenamedFrom = (),
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        function: Work[In, Out],
+        *,
+        input: Input[In] | None = None,
+        then: Then[Out] | None = None,
+        retry: Retry | None = None,
+        timeout: timedelta | None = None,
+        heartbeat: timedelta | None = None,
+        renamed_from: RenamedFrom = (),
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[], Out],
+        *,
+        input: Input[In] | None = None,
+        then: Then[Out] | None = None,
+        retry: Retry | None = None,
+        timeout: timedelta | None = None,
+        heartbeat: timedelta | None = None,
+        renamed_from: RenamedFrom = (),
+    ) -> None: ...
     def __init__(
         self,
         name: str,
@@ -92,7 +146,7 @@ class Activity(Statement):
 
 
 @record(frozen=True, slots=True, init=False)
-class Child(Statement):
+class Child(Statement, Generic[W]):
     """Starts another instance and waits for it to end.
 
     Its result is the return value of its method ``result()``, or all its fields if it has no such method. If it fails
@@ -120,11 +174,11 @@ class Child(Statement):
     def __init__(
         self,
         name: str,
-        workflow: Any,
+        workflow: type[W] | str,
         *,
-        id: str | Callable[..., Any] | None = None,
-        input: Callable[..., Any] | None = None,
-        then: Callable[..., Any] | None = None,
+        id: str | Function | None = None,
+        input: Input[Fields] | None = None,
+        then: Then[Any] | None = None,
         detached: bool = False,
         renamed_from: RenamedFrom = (),
     ) -> None:

@@ -16,6 +16,7 @@ from workflow_core.retry import Retry
 from workflow_core.statements.basic import (
     Condition,
     Delay,
+    Function,
     Part,
     RenamedFrom,
     Section,
@@ -54,7 +55,7 @@ class Step(Statement):
     def __init__(
         self,
         name: str,
-        action: Callable[..., Any],
+        action: Function,
         *,
         retry: Retry | None = None,
         timeout: timedelta | None = None,
@@ -219,7 +220,7 @@ class WaitFor(Statement):
         self,
         name: str,
         cond: Condition,
-        handler: Callable[..., Any] | None = None,
+        handler: Function | None = None,
         *,
         timeout: Delay | None = None,
         renamed_from: RenamedFrom = (),
@@ -315,7 +316,7 @@ class Do(Statement):
     handler: Callable[..., Any]
     renamed_from: tuple[str, ...] = ()
 
-    def __init__(self, name: str, handler: Callable[..., Any], *, renamed_from: RenamedFrom = ()) -> None:
+    def __init__(self, name: str, handler: Function, *, renamed_from: RenamedFrom = ()) -> None:
         check_name(self, name)
         check_function(name, "handler", handler)
         set_attributes(self, name=name, handler=handler, renamed_from=check_renamed(self, name, renamed_from))
@@ -340,7 +341,7 @@ class Go(Statement):
         self,
         name: str,
         *statements: Statement,
-        id: str | Callable[..., Any] | None = None,
+        id: str | Function | None = None,
         renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, name)

@@ -13,6 +13,7 @@ from workflow_core.errors import DefinitionError, Failure
 from workflow_core.records import record
 from workflow_core.retry import ErrorTypes, check_error_types
 from workflow_core.statements.basic import (
+    Function,
     RenamedFrom,
     Section,
     Statement,
@@ -69,7 +70,7 @@ class Try(Statement):
         types: ErrorTypes,
         *statements: Statement,
         name: str | None = None,
-        then: Callable[..., Any] | None = None,
+        then: Function | None = None,
         renamed_from: RenamedFrom = (),
     ) -> Try:
         """Returns the statement with statements that run if it raises an error of these types that no earlier
@@ -134,7 +135,7 @@ class Fail(Statement):
     def __init__(
         self,
         name: str,
-        message: str | Callable[..., Any],
+        message: str | Function,
         *,
         error: type[Exception] = Failure,
         renamed_from: RenamedFrom = (),

@@ -11,6 +11,7 @@ from typing import Any
 from workflow_core.errors import DefinitionError
 from workflow_core.records import record
 from workflow_core.statements.basic import (
+    Function,
     RenamedFrom,
     Section,
     Statement,
@@ -59,7 +60,7 @@ class ForEach(Statement):
     def __init__(
         self,
         name: str,
-        items: Callable[..., Any],
+        items: Function,
         *statements: Statement,
         parallel: bool = False,
         limit: int | None = None,
@@ -132,7 +133,7 @@ class Race(Statement):
         self,
         name: str,
         *branches: Section,
-        then: Callable[..., Any] | None = None,
+        then: Function | None = None,
         renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, name)

@@ -25,6 +25,7 @@ class Local:
         has_default: whether a thread that was saved without it has ``default``.
         former: the keys that it had before its section or its step was renamed.
         is_changed: whether code changes its object in place after it was loaded.
+        is_untyped: whether nothing tells its type, so that it is stored as plain JSON.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Local:
     default: Any = None
     is_changed: bool = False
     former: tuple[str, ...] = ()
+    is_untyped: bool = False
 
     def stored_key(self, stored: Container[str]) -> str | None:
         """Returns the key under which a thread has stored it; None if it has not."""

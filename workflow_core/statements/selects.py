@@ -16,6 +16,7 @@ from workflow_core.records import record
 from workflow_core.statements.basic import (
     Condition,
     Delay,
+    Function,
     Part,
     RenamedFrom,
     Section,
@@ -133,7 +134,7 @@ class Timeout(Part):
         name: str,
         delay: Delay,
         *statements: Statement,
-        handler: Callable[..., Any] | None = None,
+        handler: Function | None = None,
         renamed_from: RenamedFrom = (),
     ) -> None:
         check_name(self, name)
@@ -166,9 +167,7 @@ class When(Part):
     body: Section
     handler: Callable[..., Any] | None = None
 
-    def __init__(
-        self, name: str, cond: Condition, *statements: Statement, handler: Callable[..., Any] | None = None
-    ) -> None:
+    def __init__(self, name: str, cond: Condition, *statements: Statement, handler: Function | None = None) -> None:
         check_name(self, name)
         check_function(name, "cond", cond)
         if handler is not None:

@@ -124,7 +124,7 @@ class Children:
         """Whether a child with these fields fails at once."""
         world = self.model.world
         try:
-            Executor(world.definitions.plain["child"](**errand.fields), errand.id, world.settings.options).settle()
+            Executor(world.definitions.modeled["child"](**errand.fields), errand.id, world.settings.options).settle()
         except DuplicateId:
             return True
         return False

@@ -134,7 +134,7 @@ class Model:
         if old is None:
             fields = self.children.born(actor, new) if self.parent is not None else self.events.created(actor)
             self._executor = Executor(
-                self.world.definitions.plain[self.workflow](**fields), self.id, self.world.settings.options
+                self.world.definitions.modeled[self.workflow](**fields), self.id, self.world.settings.options
             )
             self.executor.caught = self.caught
             self._settle()
