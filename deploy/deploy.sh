@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Creates or updates all resources of a deployment, and deploys the two functions. You can run it repeatedly.
 #
-#   deploy/deploy.sh [--dry-run] [--skip-check] [SETTINGS]
+#   deploy/deploy.sh [--dry-run] [--skip-check] [--wheel FILE] [SETTINGS]
 #
 # SETTINGS is deploy/settings.env by default. --dry-run prints every command, sends nothing and changes nothing.
 # --skip-check deploys without checking live instances. Instances that the new code does not support wait, unchanged.
+# --wheel deploys this wheel of gorchestrate, instead of building one from the repository.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$HERE")
@@ -18,19 +19,29 @@ source "$HERE/keys.sh"
 source "$HERE/canary.sh"
 
 main() {
-  local settings="$HERE/settings.env" argument skip_check=false
-  for argument in "$@"; do
+  local settings="$HERE/settings.env" argument base skip_check=false
+  WHEEL=
+  while (($#)); do
+    argument=$1
+    shift
     case $argument in
       --dry-run) DRY_RUN=true ;;
       --skip-check) skip_check=true ;;
-      -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
-      -*) die "unknown option $argument. Available: --dry-run, --skip-check, --help" ;;
+      --wheel)
+        [[ -f ${1-} ]] || die "--wheel needs the path of a wheel"
+        WHEEL=$1
+        shift
+        ;;
+      -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
+      -*) die "unknown option $argument. Available: --dry-run, --skip-check, --wheel, --help" ;;
       *) settings=$argument ;;
     esac
   done
   load_settings "$settings"
   check_access "$settings"
-  [[ $SOURCE == /* ]] || SOURCE="$ROOT/$SOURCE"
+  base=$(cd "$(dirname "$settings")" && pwd)
+  [[ $base != "$HERE" ]] || base=$ROOT
+  [[ $SOURCE == /* ]] || SOURCE="$base/$SOURCE"
   [[ -f $SOURCE/main.py ]] || die "$settings: SOURCE is $SOURCE, which does not contain main.py"
   derive
   need_gcloud
@@ -175,9 +186,13 @@ stage_source() {
     # The files were chosen above. Without this file, gcloud would choose again, by a .gitignore for example.
     printf '.gcloudignore\n' >"$STAGE/.gcloudignore"
   fi
-  # With hashes and without pip's own build environment, which takes the newest versions: they would run here.
-  run "${pip[@]}" install --require-hashes --target="$TOOLS" --requirement="$HERE/build.lock"
-  run env "PYTHONPATH=$TOOLS" "${pip[@]}" wheel --no-build-isolation --no-deps --wheel-dir="$STAGE" "$ROOT"
+  if [[ -n $WHEEL ]]; then
+    run cp "$WHEEL" "$STAGE"
+  else
+    # With hashes and without pip's own build environment, which takes the newest versions: they would run here.
+    run "${pip[@]}" install --require-hashes --target="$TOOLS" --requirement="$HERE/build.lock"
+    run env "PYTHONPATH=$TOOLS" "${pip[@]}" wheel --no-build-isolation --no-deps --wheel-dir="$STAGE" "$ROOT"
+  fi
   printf '  requirements.txt: requirements.lock, the wheel, and the requirements.txt of your source if it has one\n'
   if ! $DRY_RUN; then write_requirements >"$TOOLS/requirements.txt" && mv "$TOOLS/requirements.txt" "$STAGE"; fi
 }

@@ -1,4 +1,4 @@
-"""The command ``gorchestrate``: ``new``, ``dev``, ``demo``, ``check``, ``copy``, diagrams, keys and ``tasks-emulator``.
+"""The command ``gorchestrate``: ``new``, ``dev``, ``check``, ``deploy``, ``copy``, diagrams, keys and others.
 
 The commands about instances are in ``cloud_adapter.cli.instances``, and ``login`` and ``logout`` in
 ``cloud_adapter.cli.login``.
@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from cloud_adapter.cli import check as check_command
-from cloud_adapter.cli import copy_command, demo_users, instances, login, projects
+from cloud_adapter.cli import copy_command, demo_users, deployment, instances, login, projects
 from cloud_adapter.cli import demo as demo_script
 from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.cli.output import SafeConsole
@@ -247,6 +247,21 @@ def copy(
     copied, and 2 if the command cannot run.
     """
     raise typer.Exit(0 if copy_command.run(source, destination, progress, write=write) else 1)
+
+
+@app.command()
+def deploy(
+    settings: Annotated[Path, typer.Argument(help="The settings of the deployment.")] = Path("deploy.env"),
+    yes: Annotated[bool, typer.Option("--yes", help="Deploy. Otherwise only print what would be done.")] = False,
+    skip_check: Annotated[
+        bool, typer.Option("--skip-check", help="Deploy without a check of the live instances.")
+    ] = False,
+) -> None:
+    """Creates or updates all resources of a deployment on Google Cloud, and deploys the functions, with gcloud."""
+    code = deployment.run(settings, yes=yes, skip_check=skip_check)
+    if code == 0 and not yes:
+        typer.echo("\nNothing was changed. To deploy, run the command again with --yes.")
+    raise typer.Exit(code)
 
 
 @app.command()

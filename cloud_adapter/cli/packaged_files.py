@@ -1,6 +1,7 @@
-"""The files that are no code of the package: templates of projects, examples, and the sample that ``demo`` runs.
+"""The files that are no code of the package: templates of projects, examples, the sample that ``demo`` runs, and the
+deployment scripts.
 
-In the repository, the examples and the sample lie at the top. A wheel has them in the package ``gorchestrate``.
+In the repository, they lie at the top. A wheel has them in the package ``gorchestrate``.
 """
 
 from __future__ import annotations
@@ -21,3 +22,5 @@ TEMPLATES: Final = _PACKAGE / "templates"
 EXAMPLES: Final = _folder("examples", "examples")
 SAMPLE: Final = _folder("sample", "functions") / "main.py"
 """The pizza shop's order."""
+
+DEPLOY: Final = _folder("deploy", "deploy")

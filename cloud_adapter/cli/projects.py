@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from cloud_adapter.cli.packaged_files import EXAMPLES, TEMPLATES
+from cloud_adapter.cli.packaged_files import DEPLOY, EXAMPLES, TEMPLATES
 from cloud_adapter.errors import InvalidRequest
 
 _COMMON: Final = {
@@ -95,6 +95,7 @@ def _texts(template: TemplateName) -> dict[str, str]:
         **{name: EXAMPLES / name for name in project.examples},
         f"test_{module}.py": TEMPLATES / module / f"test_{module}.py.txt",
         **{name: TEMPLATES / "common" / file for name, file in _COMMON.items()},
+        "deploy.env": DEPLOY / "settings.env.example",
     }
     texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
     values = {
@@ -104,4 +105,7 @@ def _texts(template: TemplateName) -> dict[str, str]:
         "classes": project.classes,
         "body": f" --json '{project.body}'",
     }
-    return texts | {name: Template(texts[name]).substitute(values) for name in ("main.py", "README.md")}
+    texts |= {name: Template(texts[name]).substitute(values) for name in ("main.py", "README.md")}
+    settings = texts["deploy.env"].replace("\nSOURCE=functions\n", "\nSOURCE=.\n")
+    texts["deploy.env"] = settings.replace(" Copy this file to deploy/settings.env.", "")
+    return texts

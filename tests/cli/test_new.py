@@ -65,4 +65,4 @@ def test_an_unknown_template_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_folder_may_exist_if_it_is_empty(tmp_path: Path) -> None:
-    assert len(create(tmp_path, TemplateName.APPROVAL)) == 7
+    assert len(create(tmp_path, TemplateName.APPROVAL)) == 8

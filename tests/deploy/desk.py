@@ -60,6 +60,7 @@ class Run:
 def settings_file(directory: Path, **changes: str | None) -> Path:
     """Writes the example's settings with some changed; None leaves one out."""
     changes.setdefault("ACCESS", "open")
+    changes.setdefault("SOURCE", str(DEPLOY.parent / "functions"))
     lines = []
     for line in (DEPLOY / "settings.env.example").read_text().splitlines():
         name = line.partition("=")[0]

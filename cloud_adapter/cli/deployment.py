@@ -1,0 +1,88 @@
+"""``gorchestrate deploy``: runs the deployment scripts for a project, first without changing anything.
+
+The scripts upload the wheel of gorchestrate with the project. In a clone of the repository, they build it. Otherwise, the
+wheel is packed again from the installed files, so the code that was tested is the code that is deployed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+from cloud_adapter.cli.packaged_files import DEPLOY
+from cloud_adapter.errors import SettingsError
+
+PACKAGE = "gorchestrate"
+
+_MADE_BY_THE_INSTALLER = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
+
+
+def run(settings: Path, *, yes: bool, skip_check: bool) -> int:
+    """Deploys a project.
+
+    Args:
+        settings: the settings of the deployment.
+        yes: deploy. Otherwise, only print the commands.
+        skip_check: deploy without a check of live instances.
+
+    Returns:
+        The exit code of the scripts.
+
+    Raises:
+        SettingsError: the settings file does not exist, or there is no bash.
+    """
+    if not settings.is_file():
+        raise SettingsError(f"settings file {settings} not found: copy {DEPLOY / 'settings.env.example'} and edit it")
+    bash = shutil.which("bash")
+    if bash is None:
+        raise SettingsError(
+            "bash not found: the deployment scripts need it. Deploy from Linux, macOS, WSL or Cloud Shell"
+        )
+    options = [*([] if yes else ["--dry-run"]), *(["--skip-check"] if skip_check else [])]
+    with tempfile.TemporaryDirectory(prefix="gorchestrate-wheel-") as folder:
+        if not (DEPLOY.parent / "pyproject.toml").is_file():
+            options += ["--wheel", str(packed(distribution(PACKAGE), Path(folder)))]
+        # `gorchestrate check` must be the one of this environment.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        command = [bash, str(DEPLOY / "deploy.sh"), *options, str(settings)]
+        return subprocess.run(command, env=os.environ | {"PATH": path}, check=False).returncode
+
+
+def packed(installed: Distribution, folder: Path) -> Path:
+    """Packs an installed package as a wheel again. The same files give the same wheel.
+
+    See https://packaging.python.org/en/latest/specifications/binary-distribution-format/.
+
+    Raises:
+        SettingsError: the package does not know its files.
+    """
+    files = {
+        str(path): Path(str(installed.locate_file(path))).read_bytes()
+        for path in sorted(installed.files or (), key=str)
+        if path.suffix != ".pyc" and not str(path).startswith("..") and path.name not in _MADE_BY_THE_INSTALLER
+    }
+    info = next((name.partition("/")[0] for name in files if name.endswith(".dist-info/WHEEL")), None)
+    if info is None:
+        raise SettingsError(f"the installed {PACKAGE} has no list of its files: install it again with pip")
+    lines = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in files.items()]
+    files[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
+    wheel = folder / f"{info.removesuffix('.dist-info')}-py3-none-any.whl"
+    with ZipFile(wheel, "w", ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            entry = ZipInfo(name)  # its time is 1980-01-01
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = ZIP_DEFLATED
+            archive.writestr(entry, data)
+    return wheel
+
+
+def _digest(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
