@@ -1,7 +1,7 @@
 """``gorchestrate deploy``: runs the deployment scripts for a project, first without changing anything.
 
-The scripts upload the wheel of gorchestrate with the project. In a clone of the repository, they build it. Otherwise, the
-wheel is packed again from the installed files, so the code that was tested is the code that is deployed.
+The scripts upload the wheel of gorchestrate with the project. In a clone of the repository, they build it. Otherwise,
+the wheel is packed again from the installed files, so the code that was tested is the code that is deployed.
 """
 
 from __future__ import annotations
