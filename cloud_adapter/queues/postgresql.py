@@ -141,6 +141,7 @@ class PostgresqlQueue:
         self._changed = asyncio.Event()  # there may be a task to deliver
         self._ended = asyncio.Event()  # an attempt has ended
         self._reporting = asyncio.Lock()
+        self._is_limited = False  # whether there may be due tasks that wait for others to end
 
     @property
     def running(self) -> int:
@@ -156,8 +157,9 @@ class PostgresqlQueue:
             TooLarge: the body exceeds ``TASK_BYTES_MAX``.
             Unavailable: the database did not answer.
         """
-        await self._connections.write(tasks.creation(1), *tasks.values_of([self._new(task)]))
-        self._changed.set()
+        new = self._new(task)
+        await self._connections.write(tasks.creation(1), *tasks.values_of([new]))
+        self._created([new])
 
     async def delete(self, name: str) -> None:
         """Deletes a task. A missing task is not an error. A running delivery continues."""
@@ -165,7 +167,7 @@ class PostgresqlQueue:
 
     def writer(self, create: Sequence[Task], delete: Sequence[str]) -> Writer:
         """See ``ports.TransactionalQueue``."""
-        return _Writer(self._store, [self._new(task) for task in create], delete, self._clock.now(), self._changed.set)
+        return _Writer(self._store, [self._new(task) for task in create], delete, self._clock.now(), self._created)
 
     async def start(self, context: Context | None = None) -> None:
         """Starts to deliver.
@@ -211,25 +213,31 @@ class PostgresqlQueue:
             raise InvalidRequest(str(error)) from error
         return NewTask(name, task.path, body, task.group, at, now)
 
+    def _created(self, new: Sequence[NewTask]) -> None:
+        """Wakes the dispatcher, unless it looks for tasks anyway before the new ones are due."""
+        before = self._clock.now() + timedelta(seconds=POLL_SECONDS)
+        if any(task.scheduled_at < before for task in new):
+            self._changed.set()
+
     # --- loops -------------------------------------------------------------------------------
 
     async def _dispatch(self) -> None:
         """Takes tasks and starts their deliveries."""
         while True:
             self._changed.clear()
-            pause = POLL_SECONDS
-            free = self._concurrent_max - len(self._claims)
-            if free > 0:
-                limit = min(free, CLAIMED_AT_A_TIME)
-                if await self._take(limit) == limit:
-                    continue
-                pause = await self._seconds_to_next()
-            await first_of(self._changed.wait(), self._clock.sleep(pause))
+            limit = min(self._concurrent_max - len(self._claims), CLAIMED_AT_A_TIME)
+            full = self._full_groups()
+            self._is_limited = limit <= 0 or bool(full)
+            if limit > 0 and await self._take(limit, full) == limit:
+                continue
+            if not self._changed.is_set():
+                pause = POLL_SECONDS if limit <= 0 else await self._seconds_to_next()
+                await first_of(self._changed.wait(), self._clock.sleep(pause))
 
-    async def _take(self, limit: int) -> int:
+    async def _take(self, limit: int, full: Sequence[str]) -> int:
         now = self._clock.now()
         until = now + timedelta(seconds=CLAIM_SECONDS)
-        rows = await self._connections.write(tasks.CLAIM, now, until, self._full_groups(), limit)
+        rows = await self._connections.write(tasks.CLAIM, now, until, full, limit)
         for row in sorted(rows, key=lambda row: (row["was_due"], row["name"])):
             body = json.loads(row["body"].decode(errors="surrogatepass"))
             task = Task(row["name"], row["path"], body, row["scheduled_at"])
@@ -285,13 +293,15 @@ class PostgresqlQueue:
             over = [claim for claim in self._claims if claim.is_over]
             try:
                 await self._move({claim: claim.ends for claim in over if claim.ends is not None})
-                if ended := [claim.task.name for claim in over if claim.ends is None]:
+                ended = [claim.task.name for claim in over if claim.ends is None]
+                if ended:
                     await self._connections.write(tasks.deletion(1), ended, self._clock.now())
-            except Unavailable:
+            except BaseException:
                 self._ended.set()
                 raise
             self._claims.difference_update(over)
-            self._changed.set()
+            if self._is_limited or len(ended) < len(over):
+                self._changed.set()
 
     async def _keep(self) -> None:
         """Renews the claims, and deletes tasks that have ended long ago."""
@@ -320,18 +330,17 @@ class _Writer:
     to_create: Sequence[NewTask]
     to_delete: Sequence[str]
     now: datetime
-    wake: Callable[[], None] = field(repr=False)
+    tell: Callable[[Sequence[NewTask]], None] = field(repr=False)
 
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
         await self.store.create_with(instance, key, self.to_create, self.now)
-        self.wake()
+        self.tell(self.to_create)
 
     async def commit(
         self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()
     ) -> Instance:
         written = await self.store.commit_with(instance, keys, taken, self.to_create, self.to_delete, self.now)
-        if self.to_create:
-            self.wake()
+        self.tell(self.to_create)
         return written
 
 
