@@ -224,14 +224,14 @@ class Settings(SecretSettings):
     @model_validator(mode="before")
     @classmethod
     def _with_url(cls, values: dict[str, object]) -> dict[str, object]:
-        """Accepts a URL as ``db``."""
+        """Accepts a URL as ``db``. If it is empty, the default applies."""
         db = values.get("db")
-        if not (isinstance(db, str) and "://" in db):
+        if not isinstance(db, str) or (db and "://" not in db):
             return values
         rest = {name: value for name, value in values.items() if name != "db"}
         if db.startswith(f"{FILE_SCHEME}:///"):
             return rest | {"db": db.removeprefix(f"{FILE_SCHEME}:///")}
-        return rest | {"db_url": db}
+        return rest | {"db_url": db} if db else rest
 
     @field_validator("db_url")
     @classmethod
@@ -345,6 +345,8 @@ class Settings(SecretSettings):
         Raises:
             SettingsError: a setting is unknown or wrong; the message names it.
         """
+        if overrides.get("db") is not None:
+            overrides = {"db_url": ""} | overrides  # instead of the one in the environment
         known = {PREFIX + name.upper() for name in cls.model_fields}
         unknown = sorted({name for name in os.environ if name.startswith(PREFIX)} - known - set(CLIENT_VARIABLES))
         if unknown:

@@ -47,6 +47,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     ("db", "file", "url"),
     [
         ("orders.db", "orders.db", ""),
+        ("", "gorchestrate.db", ""),
         ("sqlite:///orders.db", "orders.db", ""),
         ("sqlite:////var/orders.db", "/var/orders.db", ""),
         (URL, "gorchestrate.db", URL),
@@ -65,6 +66,9 @@ def test_a_file_that_is_given_wins_over_the_url_of_the_environment(monkeypatch: 
     monkeypatch.setenv("GORCHESTRATE_DB", URL)
     assert Settings.load(db=Path("here.db")).database_place == "here.db"
     monkeypatch.setenv("GORCHESTRATE_DB", "here.db")
+    monkeypatch.setenv("GORCHESTRATE_DB_URL", "postgresql://elsewhere/x")
+    assert Settings.load().database_place == "postgresql://elsewhere/x"
+    assert Settings.load(db=Path("here.db")).database_place == "here.db"
     assert Settings.load(db=URL).database_place == "postgresql://db.example/orders"
 
 
