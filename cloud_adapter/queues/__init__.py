@@ -1,1 +1,1 @@
-"""Task queues: the ``TaskQueue`` port in this process and on Cloud Tasks."""
+"""Task queues: the ``TaskQueue`` port in this process, on PostgreSQL and on Cloud Tasks."""

@@ -143,11 +143,6 @@ class PostgresqlQueue:
         self._reporting = asyncio.Lock()
         self._is_limited = False  # whether there may be due tasks that wait for others to end
 
-    @property
-    def running(self) -> int:
-        """How many deliveries run in this process."""
-        return len(self._attempts)
-
     async def create(self, task: Task) -> None:
         """Adds a task. If the queue has or had a task of that name within the last hour, nothing changes and it is not
         an error. A task without a name gets one.

@@ -1,1 +1,1 @@
-"""Storage of instances: the ``Store`` port on SQLite and on Firestore."""
+"""Storage of instances: the ``Store`` port on SQLite, on PostgreSQL and on Firestore."""

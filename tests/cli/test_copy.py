@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +14,6 @@ from typer.testing import CliRunner
 
 from cloud_adapter.cli.main import app
 from cloud_adapter.cli.store_copy import Copier, Progress, Report
-from cloud_adapter.cli.stores import open_store
 from cloud_adapter.document import Instance, Lease
 from cloud_adapter.errors import InstanceNotFound, SettingsError, Unavailable
 from cloud_adapter.history import HistoryEntry
@@ -24,13 +21,11 @@ from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.hosting.postgresql import PostgresqlRuntime
 from cloud_adapter.ports import CopyableStore
 from cloud_adapter.settings import Settings
+from tests.cli.full_stores import LATER, fill, opened
 from tests.contract.store_contract import (
-    MICROSECOND,
     NOW,
     SECOND,
-    a_full_instance,
     a_key,
-    an_entry,
     an_instance,
     changed,
     some_entries,
@@ -38,9 +33,6 @@ from tests.contract.store_contract import (
 from tests.emulator.harness import until
 from tests.postgresql import Server
 from workflow_core import On, S, Select, Sleep, Timeout, Workflow
-
-LATER = NOW + timedelta(days=1)
-"""Unlike the full instance's lease, its keys last longer."""
 
 
 @pytest.fixture
@@ -56,15 +48,6 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     return names
 
 
-@asynccontextmanager
-async def opened(*names: str) -> AsyncIterator[Sequence[CopyableStore]]:
-    async with AsyncExitStack() as stack:
-        stores = [open_store(name, new=True) for name in names]
-        for store in stores:
-            stack.push_async_callback(store.close)
-        yield stores
-
-
 async def copied(
     source: CopyableStore,
     destination: CopyableStore,
@@ -76,23 +59,6 @@ async def copied(
     progress = state.get("progress") or Progress("a", "b")
     copier = Copier(source, destination, writes, now, progress, lambda progress: None)
     return await copier.run(), progress
-
-
-async def fill(store: CopyableStore, count: int = 3) -> None:
-    """Instances of two workflows, with all that an instance can have."""
-    full = a_full_instance()
-    full = replace(full, execution=replace(full.execution, error=None))
-    await store.create(full, a_key("first", expires_at=LATER))
-    instance = await store.load("pizza", "order-1")
-    for number in range(60):
-        keys = [a_key(f"key-{number} ☕", response=f'"{number}"', expires_at=LATER)] if number < 55 else []
-        change = replace(changed(instance), new_entries=some_entries(number, 2))
-        instance = await store.commit(change, keys)
-    await store.commit(changed(instance), [a_key("old", expires_at=NOW)])
-    for number in range(3):
-        await store.post(an_entry(f"entry-{number}", at=NOW + number * MICROSECOND, body=json.dumps({"ü": "\x00"})))
-    for number in range(count):
-        await store.create(an_instance(f"id {number:03} ☕", workflow="pasta", wake_at=LATER, count=number))
 
 
 async def whole(store: CopyableStore, workflow: str, id: str) -> tuple[Any, ...]:

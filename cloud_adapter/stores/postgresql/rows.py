@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, decode
@@ -75,11 +74,6 @@ def entry_of(workflow: str, id: str, row: Sequence[Any]) -> InboxEntry:
     """Reads an inbox entry from a row: name, time and body."""
     name, at, body = row
     return InboxEntry(workflow, id, name, body, at)
-
-
-def in_utc(at: datetime | None) -> datetime | None:
-    """Returns the same time in UTC, in which the database returns it."""
-    return None if at is None else at.astimezone(UTC)
 
 
 @contextmanager
