@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, overload
 
 from pydantic_core import from_json, to_json
 
@@ -87,7 +87,7 @@ class Environment:
         self.workflows = workflows
         self.coverage_of: dict[str, Coverage] = {}
         self._options = options
-        self._random = random.Random(0)
+        self._random = random.Random(0)  # nosec B311 - a run of a test is repeatable
         self._numbers = itertools.count(1)
         self._handles: dict[tuple[str, str], InstanceHandle[Any]] = {}
         self._fakes = Fakes()
@@ -192,6 +192,10 @@ class Environment:
 
     # --- fakes -----------------------------------------------------------------------------
 
+    @overload
+    def fake(self, workflow: type[W], method: str, replacement: Callable[[W], Any]) -> None: ...
+    @overload
+    def fake(self, workflow: type[W], method: str, replacement: Callable[..., Any]) -> None: ...
     def fake(self, workflow: type[Workflow], method: str, replacement: Callable[..., Any]) -> None:
         """Replaces a step, an activity or another method that a definition calls, until the environment is closed.
 
