@@ -7,11 +7,11 @@ Theory of operation. One connection writes, and reads lists. Only one thread use
 or for another process does not block an event loop. The other connection reads single rows in the thread of its caller.
 Such a read takes about 30 µs and waits for no other process, because readers do not wait in a write-ahead log.
 
-A write joins a queue, then requests a turn of the thread. A turn takes the queued writes, up to
-``WRITES_TOGETHER_MAX``, and writes them in one transaction. While one turn waits for the disk, the writes of the next
-turn gather. A write is complete when its result is set, and only a turn sets it. The caller therefore requests turns
-until its result is set. It does not rely on its own turn, because a full turn leaves writes in the queue. A turn must
-set the results of all writes that it takes from the queue; otherwise their callers would request turns forever.
+A write joins a queue. If no turn of the thread is due, the write requests one. A turn takes the writes that wait when
+it begins, writes up to ``WRITES_TOGETHER_MAX`` of them in one transaction, and tells all their results in one call of
+the event loop. While it waits for the disk, the writes of the next turn gather. A write that joins after a turn has
+begun requests the next one, because a turn first notes that none is due, and only then takes the writes. The other
+order would leave a write without a turn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -59,6 +59,7 @@ class Connections:
         self._path = path
         self._closed = False
         self._writes: deque[Write] = deque()
+        self._is_due = False
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-store")
         opening = self._executor.submit(_open_both, path, busy_timeout_ms)
         try:
@@ -96,19 +97,18 @@ class Connections:
             work: executes the statements. A single statement must write nothing if it raises.
             size: the approximate number of bytes to write.
         """
-        write = Write(work, statements == 1)
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        write = Write(work, statements == 1, loop.create_future())
         if size >= LARGE_BYTES:
-            await self.run(lambda connection: self._write(connection, [write]))
+            self._executor.submit(self._write, loop, [write])
         else:
             self._writes.append(write)
-            try:
-                while not write.done.done():
-                    await self.run(self._write_waiting)
-            except BaseException:
-                write.done.cancel()  # has no effect if the write has already begun
-                raise
+            if not self._is_due:
+                self._is_due = True
+                self._executor.submit(self._turn, loop)
         with self._errors():
-            write.done.result(timeout=0)
+            await write.done
 
     async def close(self) -> None:
         """Closes both connections, after all earlier calls have completed. Later calls raise ``Unavailable``."""
@@ -122,24 +122,28 @@ class Connections:
             await asyncio.shield(asyncio.wrap_future(ending))
         self._executor.shutdown()
 
-    def _write_waiting(self, connection: sqlite3.Connection) -> None:
-        batch: list[Write] = []
-        while self._writes and len(batch) < WRITES_TOGETHER_MAX:
-            write = self._writes.popleft()
-            if write.done.set_running_or_notify_cancel():
-                batch.append(write)
-        if batch:
-            self._write(connection, batch)
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_due = False
+        waiting = [self._writes.popleft() for _ in range(len(self._writes))]
+        for first in range(0, len(waiting), WRITES_TOGETHER_MAX):
+            self._write(loop, [w for w in waiting[first : first + WRITES_TOGETHER_MAX] if not w.done.cancelled()])
 
-    def _write(self, connection: sqlite3.Connection, writes: Sequence[Write]) -> None:
+    def _write(self, loop: asyncio.AbstractEventLoop, writes: Sequence[Write]) -> None:
         # If the files are gone, the writes are lost. Checked in this thread, because closing, which comes after them in
         # it, deletes the write-ahead log.
-        write_together(connection, writes, self._files.check)
+        if not writes:
+            return
+        failures = write_together(self._writer, writes, self._files.check)
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
+            loop.call_soon_threadsafe(_tell, writes, failures)
 
     def _check_usable(self) -> None:
+        self._check_open()
+        self._files.check()
+
+    def _check_open(self) -> None:
         if self._closed:
             raise Unavailable(f"the store {self._path} is closed")
-        self._files.check()
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -147,6 +151,16 @@ class Connections:
             yield
         except sqlite3.Error as error:
             raise Unavailable(f"SQLite could not use {self._path}: {error}") from error
+
+
+def _tell(writes: Sequence[Write], failures: Mapping[Write, BaseException]) -> None:
+    for write in writes:
+        if write.done.done():
+            continue  # cancelled while it was written
+        if (failure := failures.get(write)) is None:
+            write.done.set_result(None)
+        else:
+            write.done.set_exception(failure)
 
 
 # --- opening and closing ---------------------------------------------------------------------

@@ -10,10 +10,10 @@ write in it has failed. A write that catches an error of its own statements and 
 from __future__ import annotations
 
 import sqlite3
+from asyncio import Future
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(eq=False, slots=True)
@@ -23,16 +23,19 @@ class Write:
     Attributes:
         work: executes the statements in a transaction, or raises.
         is_single: whether it is one statement, which SQLite applies completely or not at all.
+        done: gets the result in its event loop. This module does not use it.
     """
 
     work: Callable[[sqlite3.Connection], object]
     is_single: bool
-    done: Future[None] = field(default_factory=Future)
+    done: Future[None]
 
 
-def write_together(connection: sqlite3.Connection, writes: Sequence[Write], check: Callable[[], None]) -> None:
+def write_together(
+    connection: sqlite3.Connection, writes: Sequence[Write], check: Callable[[], None]
+) -> Mapping[Write, BaseException]:
     """Makes the writes in one transaction. A write that raises is left out. If the transaction fails, all of them have
-    failed.
+    failed. Returns the errors of those that have failed.
 
     Args:
         check: called after the transaction. If it raises, all writes have failed.
@@ -49,12 +52,8 @@ def write_together(connection: sqlite3.Connection, writes: Sequence[Write], chec
                 writes[0].work(connection)
         check()
     except BaseException as error:
-        failures = dict.fromkeys(writes, error)
-    for write in writes:
-        if (failure := failures.get(write)) is None:
-            write.done.set_result(None)
-        else:
-            write.done.set_exception(failure)
+        return dict.fromkeys(writes, error)
+    return failures
 
 
 def _write_each(connection: sqlite3.Connection, writes: Sequence[Write]) -> Mapping[Write, BaseException]:
