@@ -59,6 +59,8 @@ def fold(data: Json, known: Sequence[tuple[list[int], Json]] = (), rest: Sequenc
     """
     groups: dict[str, list[Json]] = {}
     cells_left = CELLS_MAX
+    if known:
+        data.setdefault("threads", [])
     for at, columns in known:
         cells_left -= len(at) * _width(columns, _DEPTH_MAX)
         groups.setdefault("threads", []).append({"at": _spans(at), **columns})
