@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic_core import from_json, to_json
 
-from workflow_core.compact import FOLDED, Json, fold, places_of, thread_groups, unfold
-from workflow_core.parked import AnyThread, Group, Grouped, Stored, copied_thread
+from workflow_core.compact import FOLDED, FOLDED_MIN, Json, fold, places_of, thread_groups, unfold
+from workflow_core.parked import AnyThread, Group, Grouped, Stored, active, copied_thread
 from workflow_core.wait_types import ActivityWait, ConditionWait, EventWait, TimerWait
 
 KNOWN_MAX = 10_000
@@ -92,12 +92,15 @@ def unfolded_form(data: Any, validate: Callable[[Any], _E]) -> tuple[_E, Grouped
     return execution, Grouped(threads, found)
 
 
-def _fit(data: Json, parked: Sequence[tuple[list[int], Stored[Any]]]) -> bool:
+def _fit(data: Json, parked: Sequence[tuple[Sequence[int], Stored[Any]]]) -> bool:
     """Whether the groups have the right places. ``unfold`` raises the error for others."""
-    others, places = data.get("threads"), {place for at, _ in parked for place in at}
-    count = sum(len(stored.originals) for _, stored in parked)
-    is_complete = all(len(at) == len(stored.originals) for at, stored in parked) and len(places) == count
-    return is_complete and isinstance(others, list) and max(places) < count + len(others)
+    others, count = data.get("threads"), sum(len(stored.originals) for _, stored in parked)
+    if not isinstance(others, list) or not all(len(at) == len(stored.originals) for at, stored in parked):
+        return False
+    is_one_range = len(parked) == 1 and isinstance(parked[0][0], range)
+    if not is_one_range and len({place for at, _ in parked for place in at}) != count:
+        return False  # two of them have the same place
+    return all((at[-1] if isinstance(at, range) else max(at)) < count + len(others) for at, _ in parked)
 
 
 def _text_of(group: Json) -> bytes:
@@ -107,21 +110,23 @@ def _text_of(group: Json) -> bytes:
 # --- saving ----------------------------------------------------------------------------------
 
 
-def folded_form(threads: Sequence[_T], data_of: Callable[[list[_T]], Json]) -> Json | None:
+def folded_form(threads: list[_T], data_of: Callable[[list[_T]], Json]) -> Json | None:
     """Returns the compact form of an execution; None if no threads or teardowns are similar.
 
     Args:
         data_of: returns the plain form of the execution with some of its threads.
     """
     known = _unchanged(threads)
+    is_parked = isinstance(threads, Grouped) and bool(threads.parked)
+    others = list(active(threads)) if is_parked else []
+    if is_parked and len(others) < FOLDED_MIN:
+        return fold(data_of(others), known)
     inside = {place for at, _ in known for place in at}
     rest = [place for place in range(len(threads)) if place not in inside]
-    if isinstance(threads, Grouped) and threads.parked:
-        return fold(data_of(list(threads.active())), known, rest)
-    return fold(data_of([threads[place] for place in rest]), known, rest)
+    return fold(data_of(others or [threads[place] for place in rest]), known, rest)
 
 
-def _unchanged(threads: Sequence[_T]) -> list[tuple[list[int], Json]]:
+def _unchanged(threads: Sequence[_T]) -> list[tuple[Sequence[int], Json]]:
     """Returns the groups that can be written again: the places of their threads, and their columns."""
     if not isinstance(threads, Grouped):
         return []
@@ -132,7 +137,7 @@ def _unchanged(threads: Sequence[_T]) -> list[tuple[list[int], Json]]:
         threads.unpark()
     place_of = {id(thread): place for place, thread in enumerate(threads)}
     same = [group for group in threads.groups if _is_same(group, place_of)]
-    places = [[place_of.pop(id(member)) for member in group.members] for group in same]
+    places: list[Sequence[int]] = [[place_of.pop(id(member)) for member in group.members] for group in same]
     # Another thread of the same kind could belong to the group. Its threads are then grouped again.
     others = {_kind(threads[place]) for place in place_of.values()}
     return [

@@ -96,12 +96,12 @@ class Grouped(list[_T]):
         self,
         threads: Iterable[_T] = (),
         groups: Sequence[Group[_T]] = (),
-        parked: Sequence[tuple[list[int], Stored[_T]]] = (),
+        parked: Sequence[tuple[Sequence[int], Stored[_T]]] = (),
     ) -> None:
         super().__init__(threads)
         self.groups = list(groups)
         self.parked = list(parked)
-        self._first = min((min(at) for at, _ in parked), default=0)
+        self._first = min((at[0] if isinstance(at, range) else min(at) for at, _ in parked), default=0)
 
     def unpark(self) -> None:
         """Copies the threads that were not copied yet to their places."""
@@ -126,13 +126,15 @@ class Grouped(list[_T]):
         """Yields the threads in their order, but only the first one of each group that was not copied yet. They must
         only be read."""
         first = {at[0]: stored.originals[0] for at, stored in self.parked}
-        inside = {place for at, _ in self.parked for place in at}
-        others = list.__iter__(self)
-        for place in range(len(self)):
+        inside = [at if isinstance(at, range) else frozenset(at) for at, _ in self.parked]
+        others, place, total = list.__iter__(self), 0, len(self)
+        while place < total:
             if place in first:
                 yield first[place]
-            elif place not in inside:
+            around = next((at for at in inside if place in at), None)
+            if around is None:
                 yield next(others)
+            place = around.stop if isinstance(around, range) else place + 1
 
     def __iter__(self) -> Iterator[_T]:
         return self._each() if self.parked else list.__iter__(self)
