@@ -29,6 +29,7 @@ from cloud_adapter.history import (
 )
 from workflow_core import Execution, Status, WaitKind
 from workflow_core.compact import is_folded
+from workflow_core.parked import active
 from workflow_core.wait_types import TimedWait
 
 FORMAT = 3
@@ -373,7 +374,7 @@ def check_format(document: Mapping[str, Any]) -> str:
 
 def _check_timers(execution: Execution) -> None:
     """Raises ``TypeError`` if the stored task of a timer is not a text."""
-    for thread in execution.threads:
+    for thread in active(execution.threads):
         for wait in thread.waits:
             if wait.kind is not _EVENT and isinstance(wait, TimedWait) and not isinstance(wait.task, str | None):
                 raise TypeError(f"the task of {wait.event!r} is {wait.task!r:.100}")

@@ -50,7 +50,7 @@ def is_folded(text: str) -> bool:
     return text.startswith(_PREFIX)
 
 
-def fold(data: Json, known: Sequence[tuple[list[int], Json]] = (), rest: Sequence[int] = ()) -> Json | None:
+def fold(data: Json, known: Sequence[tuple[Sequence[int], Json]] = (), rest: Sequence[int] = ()) -> Json | None:
     """Returns the compact form of an execution; None if no entries are similar. Consumes ``data``, the plain form.
 
     Args:
@@ -59,6 +59,8 @@ def fold(data: Json, known: Sequence[tuple[list[int], Json]] = (), rest: Sequenc
     """
     groups: dict[str, list[Json]] = {}
     cells_left = CELLS_MAX
+    if known:
+        data.setdefault("threads", [])
     for at, columns in known:
         cells_left -= len(at) * _width(columns, _DEPTH_MAX)
         groups.setdefault("threads", []).append({"at": _spans(at), **columns})
@@ -96,9 +98,11 @@ def _is_flat(at: Any) -> bool:
     )
 
 
-def places_of(group: Json) -> list[int]:
+def places_of(group: Json) -> Sequence[int]:
     """Returns the places of the entries of a group in their list."""
     at = group["at"]
+    if len(at) == 2:
+        return range(at[0], at[0] + at[1])
     return [place for first, count in zip(at[::2], at[1::2], strict=True) for place in range(first, first + count)]
 
 
@@ -163,7 +167,9 @@ def _column(values: list[Any], depth: int) -> Json:
     return {"each": values}
 
 
-def _spans(places: list[int]) -> list[int]:
+def _spans(places: Sequence[int]) -> list[int]:
+    if isinstance(places, range):
+        return [places.start, len(places)]
     spans: list[int] = []
     for place in places:
         if spans and place == spans[-2] + spans[-1]:

@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter
 from pydantic_core import from_json, to_json
 
 from workflow_core.compact import FOLDED_MIN, may_be_folded
-from workflow_core.parked import folded_form, unfolded_form
+from workflow_core.known_groups import folded_form, unfolded_form
 from workflow_core.principal import Principal, PrincipalKind
 from workflow_core.shown import shown_event, shown_teardown, shown_wait
 from workflow_core.wait_types import StoredTeardown, StoredWait
@@ -323,7 +323,9 @@ class Execution:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the whole state as JSON data, with every attribute that clients know."""
-        data: dict[str, Any] = _adapter().dump_python(self, mode="json", by_alias=True, exclude=_NOT_SHOWN)
+        data: dict[str, Any] = _adapter().dump_python(
+            replace(self, threads=list(self.threads)), mode="json", by_alias=True, exclude=_NOT_SHOWN
+        )
         for thread in data["threads"]:
             thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
             thread["locals"] = {key: value for key, value in thread["locals"].items() if not is_hidden(key)}
@@ -340,7 +342,8 @@ class Execution:
             folded = folded_form(self.threads, self._data)
             if folded is not None:
                 return to_json(folded).decode()
-        return _adapter().dump_json(self, by_alias=True, exclude_defaults=True).decode()
+        whole = self if type(self.threads) is list else replace(self, threads=list(self.threads))
+        return _adapter().dump_json(whole, by_alias=True, exclude_defaults=True).decode()
 
     def _data(self, threads: list[Thread]) -> dict[str, Any]:
         """Returns the state as JSON data, with some of its threads."""

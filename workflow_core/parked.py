@@ -4,30 +4,24 @@ An instance with many threads is loaded and saved for each event, and an event m
 as groups (see ``workflow_core.compact``) whose text stays the same. Reading a group of 1,000 threads takes 5 ms and
 writing it 5 ms, so both are done once for each text:
 
-* ``Grouped``, the list of threads of a loaded execution, remembers the text of each group and the threads it contained.
-  If they are all still there and equal, the text is written again.
-* A process remembers the threads of the last texts. If it loads one of these texts again, it copies the threads.
+* A process remembers the threads of the texts that it has read last. If it loads one of these texts again, it copies
+  the threads. If they only wait for events, it does so when they are needed (``Grouped``).
+* The list of threads of a loaded execution remembers the text of each group and the threads it contained. If they are
+  all still there and equal, the text is written again.
 
-Invariant: what is read and written is the same as without this module. Therefore ``originals`` are never handed out;
-all attributes are compared; JSON data, where ``1`` is not ``True``, is compared by its text; and a group is written
-again only if no other thread could be in it.
+Invariant: what is read and written is the same as without this module. Therefore ``originals`` are never handed out,
+except to be read (``samples``); all attributes are compared; JSON data, where ``1`` is not ``True``, is compared by its
+text; and a group is written again only if no other thread could be in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
-from threading import Lock
 from types import NoneType
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic_core import from_json, to_json
-
-from workflow_core.compact import Json, fold, places_of, thread_groups, unfold
-from workflow_core.wait_types import ActivityWait, AnyWait, ConditionWait, EventWait, TimerWait
-
-KNOWN_MAX = 10_000
-"""The maximum number of threads that a process remembers. Each takes about 1,000 bytes."""
+from workflow_core.wait_types import ActivityWait, AnyWait, ConditionWait, EventWait, TimerWait, WaitStatus
 
 _FIXED = frozenset((str, int, bool, float, NoneType))
 """Types of values that cannot be changed."""
@@ -44,14 +38,14 @@ class AnyThread(Protocol):
     errors: dict[str, Any]
     pending: dict[str, Any]
     leaving: Any
-
-
-class _AnyExecution(Protocol):
-    threads: list[Any]
+    status: Any
+    attempt: int
+    retry_at: Any
+    parent: str
+    watches: str
 
 
 _T = TypeVar("_T", bound=AnyThread)
-_E = TypeVar("_E", bound=_AnyExecution)
 
 
 class Stored(Generic[_T]):
@@ -61,14 +55,17 @@ class Stored(Generic[_T]):
         text: the group as JSON, without the places of its threads.
         originals: its threads as they are in the text.
         has_json: whether they contain JSON data.
+        is_idle: whether they all wait for the same events, and nothing else can happen to them.
     """
 
-    __slots__ = ("has_json", "originals", "text")
+    __slots__ = ("has_json", "is_idle", "originals", "text")
 
     def __init__(self, text: bytes, originals: Sequence[_T]) -> None:
         self.text = text
         self.originals = originals
         self.has_json = not all(_is_without_json(thread) for thread in originals)
+        events = [wait.event for wait in originals[0].waits]
+        self.is_idle = not self.has_json and all(_is_idle(thread, events) for thread in originals)
 
 
 class Group(Generic[_T]):
@@ -82,142 +79,153 @@ class Group(Generic[_T]):
 
 
 class Grouped(list[_T]):
-    """The threads of an execution that was loaded from the compact form."""
+    """The threads of an execution that was loaded from the compact form.
 
-    __slots__ = ("groups",)
+    Idle groups are copied when the list is used. Until then, they are in ``parked``, and the list contains the other
+    threads. Every method of ``list`` sees all threads. Only C code that reads a list without its methods, like pydantic
+    does, would not: convert it to a ``list`` first.
 
-    def __init__(self, threads: Iterable[_T] = (), groups: Sequence[Group[_T]] = ()) -> None:
+    Attributes:
+        parked: the places and the content of the groups that were not copied yet.
+        groups: those that were.
+    """
+
+    __slots__ = ("_first", "groups", "parked")
+
+    def __init__(
+        self,
+        threads: Iterable[_T] = (),
+        groups: Sequence[Group[_T]] = (),
+        parked: Sequence[tuple[Sequence[int], Stored[_T]]] = (),
+    ) -> None:
         super().__init__(threads)
-        self.groups = groups
+        self.groups = list(groups)
+        self.parked = list(parked)
+        self._first = min((at[0] if isinstance(at, range) else min(at) for at, _ in parked), default=0)
+
+    def unpark(self) -> None:
+        """Copies the threads that were not copied yet to their places."""
+        if not self.parked:
+            return
+        parked, self.parked = self.parked, []
+        at_place: dict[int, _T] = {}
+        for at, stored in parked:
+            members = [copied_thread(original) for original in stored.originals]
+            at_place.update(zip(at, members, strict=True))
+            self.groups.append(Group(stored, members))
+        others = list.__iter__(self)
+        total = list.__len__(self) + len(at_place)
+        whole = [at_place[place] if place in at_place else next(others) for place in range(total)]
+        list.__setitem__(self, slice(None), whole)
+
+    def active(self) -> Iterator[_T]:
+        """Yields the threads that may move without an event."""
+        return list.__iter__(self)
+
+    def samples(self) -> Iterator[_T]:
+        """Yields the threads in their order, but only the first one of each group that was not copied yet. They must
+        only be read."""
+        first = {at[0]: stored.originals[0] for at, stored in self.parked}
+        inside = [at if isinstance(at, range) else frozenset(at) for at, _ in self.parked]
+        others, place, total = list.__iter__(self), 0, len(self)
+        while place < total:
+            if place in first:
+                yield first[place]
+            around = next((at for at in inside if place in at), None)
+            if around is None:
+                yield next(others)
+            place = around.stop if isinstance(around, range) else place + 1
+
+    def __iter__(self) -> Iterator[_T]:
+        return self._each() if self.parked else list.__iter__(self)
+
+    def _each(self) -> Iterator[_T]:
+        place = 0
+        while place < len(self):
+            if place >= self._first:
+                self.unpark()
+            yield list.__getitem__(self, place)
+            place += 1
+
+    def __len__(self) -> int:
+        return list.__len__(self) + sum(len(at) for at, _ in self.parked)
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+    def __getitem__(self, place: Any) -> Any:
+        if not (isinstance(place, int) and 0 <= place < self._first):
+            self.unpark()
+        return list.__getitem__(self, place)
+
+    def append(self, thread: _T) -> None:
+        list.append(self, thread)  # its place is behind all others
+
+    def __radd__(self, others: list[Any]) -> list[Any]:
+        return [*others, *self]
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return list, (list(self),)
 
 
-class _Known:
-    """The groups that were read last, by their texts."""
+def _of_all(name: str) -> Callable[..., Any]:
+    method = getattr(list, name)
 
-    def __init__(self) -> None:
-        self._groups: dict[bytes, Stored[Any]] = {}
-        self._size = 0
-        self._lock = Lock()
+    def call(self: Grouped[Any], *args: Any, **given: Any) -> Any:
+        self.unpark()
+        return method(self, *(list(each) if isinstance(each, Grouped) else each for each in args), **given)
 
-    def get(self, text: bytes) -> Stored[Any] | None:
-        with self._lock:
-            found = self._groups.pop(text, None)
-            if found is not None:
-                self._groups[text] = found  # as the newest
-            return found
-
-    def add(self, stored: Stored[Any]) -> None:
-        with self._lock:
-            if len(stored.originals) > KNOWN_MAX or stored.text in self._groups:
-                return
-            self._groups[stored.text] = stored
-            self._size += len(stored.originals)
-            while self._size > KNOWN_MAX:
-                self._size -= len(self._groups.pop(next(iter(self._groups))).originals)
+    return call
 
 
-_known = _Known()
+for _name in (
+    *("__add__", "__contains__", "__delitem__", "__eq__", "__ge__", "__gt__", "__iadd__", "__imul__", "__le__"),
+    *("__lt__", "__mul__", "__ne__", "__repr__", "__reversed__", "__rmul__", "__setitem__", "clear", "copy", "count"),
+    *("extend", "index", "insert", "pop", "remove", "reverse", "sort"),
+):
+    setattr(Grouped, _name, _of_all(_name))
 
 
-# --- loading ---------------------------------------------------------------------------------
+def active(threads: list[_T]) -> Iterator[_T]:
+    """Yields the threads that may move without an event: all that do not just wait for events, and others."""
+    return threads.active() if isinstance(threads, Grouped) else iter(threads)
 
 
-def unfolded_form(data: Any, validate: Callable[[Any], _E]) -> tuple[_E, Grouped[Any]]:
-    """Returns an execution from its compact form, and its threads with the groups that they come from.
-
-    Args:
-        data: JSON data; consumed.
-        validate: returns the execution from its plain form, in which some threads may be objects already.
-
-    Raises:
-        ValueError: the data is damaged.
-    """
-    groups = thread_groups(data)
-    places, texts = [places_of(group) for group in groups], [_text_of(group) for group in groups]
-    known = [_known.get(text) for text in texts]
-    for group, at, stored in zip(groups, places, known, strict=True):
-        if stored is not None and len(stored.originals) == len(at):
-            spans = group["at"]
-            group.clear()
-            group.update(at=spans, each=[copied_thread(original) for original in stored.originals])
-    execution = validate(unfold(data))
-    threads = execution.threads
-    found = []
-    for text, at, stored in zip(texts, places, known, strict=True):
-        members = [threads[place] for place in at]
-        if stored is None:
-            stored = Stored(text, [copied_thread(member) for member in members])
-            _known.add(stored)
-        found.append(Group(stored, members))
-    return execution, Grouped(threads, found)
+def mapped(threads: list[_T], change: Callable[[_T], _T]) -> list[_T]:
+    """Returns the threads, of which those that may move without an event are replaced by what ``change`` returns."""
+    changed = [change(thread) for thread in active(threads)]
+    return Grouped(changed, threads.groups, threads.parked) if isinstance(threads, Grouped) else changed
 
 
-def _text_of(group: Json) -> bytes:
-    return to_json({key: content for key, content in group.items() if key != "at"})
+def side_by_side(threads: list[_T], others: list[_T]) -> Iterator[tuple[_T, _T]]:
+    """Yields the threads of two lists of the same threads, without those that were not copied yet."""
+    is_parked = (
+        isinstance(threads, Grouped) and isinstance(others, Grouped) and len(threads.parked) == len(others.parked)
+    )
+    return zip(active(threads), active(others), strict=True) if is_parked else zip(threads, others, strict=True)
 
 
-# --- saving ----------------------------------------------------------------------------------
+def samples(threads: list[_T]) -> Iterator[_T]:
+    """Yields threads in their order so that those that are left out have the same statement, status and events as one
+    of them. They must only be read."""
+    return threads.samples() if isinstance(threads, Grouped) else iter(threads)
 
 
-def folded_form(threads: Sequence[_T], data_of: Callable[[list[_T]], Json]) -> Json | None:
-    """Returns the compact form of an execution; None if no threads or teardowns are similar.
-
-    Args:
-        data_of: returns the plain form of the execution with some of its threads.
-    """
-    known = _unchanged(threads)
-    inside = {place for at, _ in known for place in at}
-    rest = [place for place in range(len(threads)) if place not in inside]
-    return fold(data_of([threads[place] for place in rest]), known, rest)
-
-
-def _unchanged(threads: Sequence[_T]) -> list[tuple[list[int], Json]]:
-    """Returns the groups that can be written again: the places of their threads, and their columns."""
-    if not isinstance(threads, Grouped):
-        return []
-    place_of = {id(thread): place for place, thread in enumerate(threads)}
-    same = [group for group in threads.groups if _is_same(group, place_of)]
-    places = [[place_of.pop(id(member)) for member in group.members] for group in same]
-    # Another thread of the same kind could belong to the group. Its threads are then grouped again.
-    others = {_kind(threads[place]) for place in place_of.values()}
-    return [
-        (at, from_json(group.stored.text))
-        for group, at in zip(same, places, strict=True)
-        if _kind(group.members[0]) not in others
-    ]
-
-
-def _kind(thread: AnyThread) -> tuple[str, str]:
-    return thread.name, thread.step
-
-
-def _is_same(group: Group[_T], place_of: dict[int, int]) -> bool:
-    members, stored = group.members, group.stored
-    if members != stored.originals or not all(id(member) in place_of for member in members):
+def _is_idle(thread: AnyThread, events: list[str]) -> bool:
+    """Whether a thread just waits for these events."""
+    if thread.status != "waiting" or not thread.waits or [wait.event for wait in thread.waits] != events:
         return False
-    return not stored.has_json or all(map(_has_same_json, members, stored.originals))
+    is_alone = not (thread.attempt or thread.retry_at or thread.parent or thread.watches)
+    return is_alone and all(_is_idle_wait(wait) for wait in thread.waits)
+
+
+def _is_idle_wait(wait: AnyWait) -> bool:
+    return isinstance(wait, EventWait) and wait.status is WaitStatus.SET_UP and not wait.buffered and not wait.known_as
 
 
 def _is_without_json(thread: AnyThread) -> bool:
     is_plain = not (thread.locals or thread.error or thread.errors or thread.pending or thread.leaving)
     return is_plain and all(isinstance(wait, EventWait | TimerWait | ConditionWait) for wait in thread.waits)
-
-
-def _has_same_json(thread: AnyThread, original: AnyThread) -> bool:
-    """Whether the JSON data of two equal threads is certainly the same: there, ``1 == True`` does not mean that."""
-    if thread.locals or thread.error or thread.errors or thread.pending or thread.leaving:
-        return False
-    for wait, other in zip(thread.waits, original.waits, strict=True):
-        if isinstance(wait, ActivityWait):
-            if _json_of(wait) != _json_of(other):
-                return False
-        elif not isinstance(wait, EventWait | TimerWait | ConditionWait):
-            return False
-    return True
-
-
-def _json_of(wait: ActivityWait) -> bytes:
-    return to_json((wait.input, wait.shown, wait.progress))
 
 
 # --- copies ----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine.tasks import ActivityTask
 from workflow_core import AttemptOver
 from workflow_core.execution import Execution
+from workflow_core.parked import active
 from workflow_core.wait_types import ActivityWait
 
 Key = tuple[str, str, int]
@@ -76,7 +77,7 @@ class OpenAttempts:
 
 
 def _awaited(execution: Execution) -> Iterator[Key]:
-    for thread in execution.threads:
+    for thread in active(execution.threads):
         for wait in thread.waits:
             if isinstance(wait, ActivityWait):
                 yield wait.id, wait.event, wait.attempt

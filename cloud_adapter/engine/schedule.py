@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 
 from cloud_adapter.document import Lease
 from workflow_core import Execution, ThreadStatus, WaitKind, WaitStatus
+from workflow_core.parked import active
 from workflow_core.wait_types import ActivityWait, AnyTimedWait, ChildWait, EventWait, HandlerWait
 
 # An instance may have thousands of threads, and each commit looks at all of them several times. Looking up a member of
@@ -45,7 +46,7 @@ def due(execution: Execution) -> Iterator[Due]:
     if not execution.live:
         return
     buffered = {kept.event for kept in execution.buffer}
-    for thread in execution.threads:
+    for thread in active(execution.threads):
         status = thread.status
         if status is _EXECUTING or status is _RESUMING:
             yield (("thread", thread.id, thread.pc), thread.retry_at)
@@ -65,7 +66,7 @@ def due(execution: Execution) -> Iterator[Due]:
 
 
 def _timeouts(execution: Execution) -> Iterator[AnyTimedWait]:
-    for thread in execution.threads:
+    for thread in active(execution.threads):
         for wait in thread.waits:
             if wait.kind is not _EVENT and isinstance(wait, AnyTimedWait):
                 yield wait

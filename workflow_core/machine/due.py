@@ -21,6 +21,7 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import can_fork, live_branches
 from workflow_core.machine.values import true_case, value_of
 from workflow_core.machine.work import ActivityWork, ConditionMove, DeliveryWork, Move, StepWork, Work
+from workflow_core.parked import active
 from workflow_core.program.cases import WatchOp
 from workflow_core.program.code import ForkOp, Instruction, WaitForOp
 from workflow_core.wait_types import (
@@ -51,7 +52,8 @@ def next_work(machine: MachineState) -> Work | None:
     live: Counter[str] | None = None
     status = execution.status
     watches, alone, has_buffered = machine.program.has_watches, machine.alone, bool(execution.buffer)
-    for thread in execution.threads if status is _RUNNING or status is _IDLE else ():
+    threads = execution.threads if watches else active(execution.threads)  # a condition may be true for any of them
+    for thread in threads if status is _RUNNING or status is _IDLE else ():
         thread_status = thread.status
         if thread_status is _WAITING:
             waits = thread.waits

@@ -25,6 +25,7 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, check_thread
 from workflow_core.machine.values import keywords
 from workflow_core.machine.waits import leave_wait
+from workflow_core.parked import samples
 from workflow_core.program.cases import EventCase, HandlerCase, ResultCase, SelectCase, SelectOp, TimerCase
 from workflow_core.signatures import HandlerSignature
 from workflow_core.wait_types import AnyWait, ConditionWait, EventWait, HandlerTeardown, HandlerWait, WaitStatus
@@ -54,10 +55,14 @@ class Accepted:
 def accepted(machine: MachineState) -> Iterator[Accepted]:
     """Yields the events that are accepted now, including timeouts, in the order of the threads and cases."""
     for thread in machine.execution.threads if machine.execution.live else ():
-        instruction = machine.program.at(thread.step) if thread.status in (_WAITING, _SETTING_UP) else None
-        for event in instruction.cases if isinstance(instruction, SelectOp) else ():
-            if (found := accepted_by(machine, thread, event)) is not None:
-                yield found
+        yield from _accepted_of(machine, thread)
+
+
+def _accepted_of(machine: MachineState, thread: Thread) -> Iterator[Accepted]:
+    instruction = machine.program.at(thread.step) if thread.status in (_WAITING, _SETTING_UP) else None
+    for event in instruction.cases if isinstance(instruction, SelectOp) else ():
+        if (found := accepted_by(machine, thread, event)) is not None:
+            yield found
 
 
 def find(
@@ -68,7 +73,11 @@ def find(
         event = machine.program.event(event)
     execution = machine.execution
     status = execution.status
-    for thread in execution.threads if status is _IDLE or status is _RUNNING else ():
+    threads = execution.threads
+    is_for_any = thread_id is None and pc is None and type(threads) is not list
+    if is_for_any and not any(accepted_by(machine, sample, event) for sample in samples(threads)):
+        return None
+    for thread in threads if status is _IDLE or status is _RUNNING else ():
         if (thread_id is None or thread.id == thread_id) and (pc is None or thread.pc == pc):
             found = accepted_by(machine, thread, event)
             if found is not None and (wait_id is None or found.wait_id == wait_id):
@@ -141,7 +150,10 @@ def _elsewhere(machine: MachineState, event: str) -> str:
 
 def accepted_names(machine: MachineState) -> list[str]:
     """Returns the names of the events that clients may send now, without duplicates."""
-    return list(dict.fromkeys(found.case.event for found in accepted(machine) if found.case.from_clients))
+    names: dict[str, None] = {}
+    for thread in samples(machine.execution.threads) if machine.execution.live else ():
+        names |= dict.fromkeys(found.case.event for found in _accepted_of(machine, thread) if found.case.from_clients)
+    return list(names)
 
 
 # --- handling it -----------------------------------------------------------------------------

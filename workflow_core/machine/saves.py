@@ -14,6 +14,7 @@ from datetime import datetime
 
 from workflow_core.execution import Execution, Thread
 from workflow_core.machine.state import MachineState
+from workflow_core.parked import mapped, side_by_side
 from workflow_core.wait_types import TimedWait
 
 
@@ -28,7 +29,7 @@ def to_store(
         counts: whether the save is a transition of its own, because nothing else has happened since the last save.
     """
     ids = {id(wait) for wait in waits}
-    threads = [_fenced(thread, ids, fence) for thread in execution.threads] if ids else execution.threads
+    threads = mapped(execution.threads, lambda thread: _fenced(thread, ids, fence)) if ids else execution.threads
     pc = execution.pc + counts
     return replace(execution, pc=pc, threads=threads, updated_at=now, definition_version=version)
 
@@ -47,7 +48,9 @@ def saved(machine: MachineState, stored: Execution) -> None:
     execution = machine.execution
     execution.pc, execution.updated_at = stored.pc, stored.updated_at
     execution.definition_version = stored.definition_version
-    for thread, stored_thread in zip(execution.threads, stored.threads, strict=True):
+    if stored.threads is execution.threads:
+        return
+    for thread, stored_thread in side_by_side(execution.threads, stored.threads):
         if stored_thread is not thread:
             for wait, stored_wait in zip(thread.waits, stored_thread.waits, strict=True):
                 if isinstance(wait, TimedWait) and isinstance(stored_wait, TimedWait):

@@ -25,6 +25,7 @@ from workflow_core.machine.frames import handed_down
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.values import items_of, value_of
 from workflow_core.machine.waits import leave_wait, park, summarize
+from workflow_core.parked import samples
 from workflow_core.program.code import ForkOp, GoOp, Guard, Instruction
 
 _FINISHED = Status.FINISHED
@@ -52,7 +53,7 @@ def check(machine: MachineState) -> None:
         UnknownStatement: a statement is missing.
     """
     rests = machine.program.rests
-    for thread in machine.execution.threads:
+    for thread in samples(machine.execution.threads):
         if thread.step not in rests:
             start_of(machine, thread)
 

@@ -25,6 +25,7 @@ from workflow_core.machine.passing import pack_fields, pack_input
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.values import item_of, value_of
+from workflow_core.parked import active
 from workflow_core.program.cases import ActivityCase, ChildCase, EventCase, HandlerCase, SelectCase, SelectOp, TimerCase
 from workflow_core.program.code import Instruction
 from workflow_core.shown import SHOWN
@@ -208,7 +209,7 @@ def rest(thread: Thread) -> None:
 def summarize(execution: Execution) -> None:
     """Sets the status of the instance: running if any thread can move, otherwise waiting."""
     status = _IDLE
-    for thread in reversed(execution.threads):  # new threads, which can move, are at the end
+    for thread in active(execution.threads):
         if thread.status is not _WAITING:
             status = _RUNNING
             break
