@@ -173,6 +173,14 @@ class Words(Calls):
         values = self.arguments(frame, prepared, {str(k.arg): k.value for k in node.keywords}, hints)
         id, detached = values.pop("id", None), values.pop("detached", None)
         is_detached = detached is not None and bool(self.static(frame, detached))
+        known = {known for name, field in fields.items() for known in (name, field.alias, field.validation_alias)}
+        if fields and (unknown := next((name for name in values if name not in known), None)) is not None:
+            available = ", ".join(map(repr, fields))
+            raise frame.source.mistake(
+                node,
+                f"{workflow.__workflow_name__!r} has no field {unknown!r}. Available: {available}",
+                "Pass fields of the child.",
+            )
         given = at(ast.Dict([ast.Constant(name) for name in values], list(values.values())), node)
         prepared.gives = type(None) if is_detached else self._child_type(workflow)
         name = prepared.name
