@@ -219,9 +219,12 @@ class Words(Calls):
     def _gather(self, frame: Frame, node: ast.Call) -> Prepared:
         match node.args:
             case [ast.Starred(ast.GeneratorExp(call, [each]) | ast.ListComp(call, [each]))] if not each.ifs:
+                keeps = node not in self.unused
                 parts, variable = self.fork_each(
-                    frame, node, each.target, each.iter, call, self.limit(frame, node), keeps=True
+                    frame, node, each.target, each.iter, call, self.limit(frame, node), keeps=keeps
                 )
+                if not keeps:
+                    return Prepared("gather", [], parts, type(None), ast.Constant(None))
                 inner = self.passed_types.get(variable, UNKNOWN)
                 many: Any = list
                 self.annotated[frame.key(variable)] = dict[str, Any] if inner is UNKNOWN else _dict_of(inner)
