@@ -7,7 +7,7 @@ from datetime import timedelta
 from pydantic import BaseModel
 from services import Service
 
-from workflow_core import ActivityContext, Retry, StepContext, TerminalError, Workflow, activity, parallel, step
+from workflow_core import ActivityContext, Retry, StepContext, TerminalError, Workflow, activity, gather, step
 
 ledger, mail = Service("ledger"), Service("mail")
 
@@ -57,9 +57,7 @@ class Batch(Workflow, name="batch"):
 
     async def run(self) -> None:
         try:
-            async with parallel(limit=50) as branch:
-                for row in self.rows:
-                    branch.start(self.import_row(row))
+            await gather(*(self.import_row(row) for row in self.rows), limit=50)
         except TooManyFailures as error:
             self.canceled = str(error)
         await self.report(f"{self.imported} imported, {len(self.problems)} failed")

@@ -67,12 +67,9 @@ class Order(Workflow, name="order"):
     async def send(self, place: str) -> str:
         return await child(Parcel, id=f"{self.number}-{place}", warehouse=place, items=self.items[place])
 
-    async def ship(self) -> list[str]:
-        return await gather(*(self.send(place) for place in self.items))
-
     async def run(self) -> None:
         await self.charge()
-        receipts, called_off = await race(self.ship(), select(self.call_off))
+        receipts, called_off = await race(gather(*(self.send(place) for place in self.items)), select(self.call_off))
         if receipts is not None:
             self.status, self.receipts = "delivered", receipts
         if called_off is not None:

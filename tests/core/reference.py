@@ -30,7 +30,8 @@ outside it.
 
 When the deadline of a ``Within`` has passed, its error is thrown in the same way, and caught at the ``Within``. In a
 ``finally_`` section inside, it waits for the end of the section, and then replaces what else would leave it, but for a
-cancellation.
+cancellation. If that section fails, or a branch that the deadline has canceled, the deadline replaces the error where
+an ``except_`` section inside of the ``Within`` would catch it.
 
 The first branch of a race to end cancels the others in the same way. When all have ended, the race goes on, or fails if
 a ``finally_`` section of the others has failed.
@@ -158,6 +159,7 @@ class RefThread:
     leaving: Exception | None = None
     timers: list[RefThread] = field(default_factory=list)
     lates: list[Late] = field(default_factory=list)
+    overtaken: list[Late] = field(default_factory=list)
     watched: RefThread | None = None
     level: int = 0
     depth: int = 0
@@ -319,6 +321,9 @@ class Reference:
                 clause = next((one for one in statement.excepts if isinstance(thrown.error, one.types)), None)
                 if clause is None or (thread.is_doomed and not in_cleanup):
                     raise
+                overdue = [late for late in thread.overtaken if late.timer.depth == thread.cleaning]
+                if overdue:
+                    raise min(overdue, key=lambda late: late.timer.level) from None
                 del thread.items[depth:]
                 self.catch(prefix + clause.name, thrown.error)
                 if clause.then is not None:
@@ -341,6 +346,10 @@ class Reference:
                 del thread.items[depth:], thread.errors[caught:]
                 try:
                     yield from self.clean_up(statement, prefix, outcome)
+                except Thrown:
+                    thread.overtaken += [late for late in thread.lates if late.timer.depth == thread.cleaning]
+                    thread.overtaken += [outcome] if isinstance(outcome, Late) else []
+                    raise
                 finally:
                     due = [late for late in thread.lates if late.timer.depth == thread.cleaning]
                     thread.lates = [late for late in thread.lates if late not in due]
@@ -368,6 +377,7 @@ class Reference:
             if not is_abandoned:
                 self.unwatch(timer)
                 thread.lates = [late for late in thread.lates if late.timer is not timer]
+                thread.overtaken = [late for late in thread.overtaken if late.timer is not timer]
         del thread.items[items:], thread.errors[errors:]
         if statement.late is not None:
             return (yield from self.section(statement.late, prefix))
@@ -540,6 +550,7 @@ class Reference:
             return
         is_won = isinstance(parent.leaving, (Won, Late))
         parent.is_doomed = parent.leaving is not None and not is_won
+        parent.overtaken += [parent.leaving] if isinstance(parent.leaving, Late) else []
         parent.leaving = Thrown(thrown.error, thrown.statement, parent.at, parent.pc)
         if parent.is_doomed or is_won:
             return

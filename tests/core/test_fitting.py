@@ -74,6 +74,47 @@ def take_number(w: Logged, number: int) -> None: ...
 def take_scan(w: Logged, scan: Scan) -> None: ...
 
 
+class Misspelt(BaseModel):
+    adress: str
+
+
+class Numbered(BaseModel):
+    address: Scan
+
+
+class Fine(BaseModel):
+    address: str
+    adress: str = ""  # is not passed on unless it is set
+
+
+class Counting(Workflow, name="fitting-counting"):
+    definition = flow(do("it")).definition
+
+    def result(self) -> int:
+        return 1
+
+
+def a_parcel_of_another(w: Logged) -> Misspelt:
+    return Misspelt(adress="here")
+
+
+def a_numbered(w: Logged) -> Numbered:
+    return Numbered(address=Scan(pages=1))
+
+
+def fine(w: Logged) -> Fine:
+    return Fine(address="here")
+
+
+def take_scan_number(w: Logged, number: int) -> None: ...
+
+
+def test_fields_and_results_of_children_that_fit_are_accepted() -> None:
+    flow(Child("deliver", Parcel, input=fine, then=take_scan))
+    flow(Child("count", Counting, then=take_scan_number))
+    flow(Child("named", "fitting-parcel", input=a_numbered, then=take_scan_number))  # not known at import
+
+
 def test_what_fits_is_accepted() -> None:
     flow(Activity("count", count, input=a_scan, then=take_number))
     flow(Activity("count", count, input=lambda w: 1, then=lambda w: None))
@@ -98,6 +139,22 @@ def test_what_fits_is_accepted() -> None:
         (
             Child("deliver", Parcel, input=a_number),  # type: ignore[arg-type]
             "Child 'deliver': its input returns a number, but the child needs fields",
+        ),
+        (
+            Child("deliver", Parcel, input=a_parcel_of_another),
+            "Child 'deliver': its input has 'adress', which is no field of the child. Available: 'address'",
+        ),
+        (
+            Child("deliver", Parcel, input=a_numbered),
+            "Child 'deliver': its input has an object as 'address', but the child needs a string",
+        ),
+        (
+            Child("deliver", Parcel, then=take_scan_number),
+            "Child 'deliver': its result is an object, but 'then' takes a number as 'number'",
+        ),
+        (
+            Child("deliver", Counting, then=take_scan),
+            "Child 'deliver': its result is a number, but 'then' takes an object as 'scan'",
         ),
         (If("big", nothing, do("a")), "If 'big': its condition returns None, which is never true. Return a bool."),
         (WaitFor("big", nothing), "WaitFor 'big': its condition returns None, which is never true. Return a bool."),

@@ -318,3 +318,53 @@ def test_its_timer_takes_few_bytes() -> None:
     timer = execution.to_json().partition('{"id":"limit"')[2].partition("}],")[0]
     assert len(timer) < 200
     assert '"watches"' not in str([one for one in execution.to_dict()["threads"] if one["id"] == "main"])
+
+
+# --- cleanups that fail after the deadline ---------------------------------------------------
+
+
+def caught_in(*statements: Any) -> Try:
+    """What fails in a cleanup, and is caught inside of the section."""
+    return Try("outer", *statements, do("after")).except_(ValueError, do("caught"))
+
+
+@pytest.mark.parametrize("cleanup", [(failing("bad"),), (wait("clean"), failing("bad"))], ids=["at once", "later"])
+def test_a_failed_cleanup_that_is_caught_inside_does_not_lose_the_deadline(cleanup: Any) -> None:
+    Flow = flow(within(caught_in(Try("try", wait("w")).finally_(*cleanup)), wait("rest")))  # noqa: N806
+    events = ["limit", "clean"] if len(cleanup) > 1 else ["limit"]
+    assert play(Flow, *events)[0].log == ["late"]
+
+
+def test_a_deadline_that_passes_during_the_cleanup_is_not_lost_either() -> None:
+    Flow = flow(within(caught_in(Try("try", do("a")).finally_(wait("clean"), failing("bad"))), wait("rest")))  # noqa: N806
+    assert play(Flow, "limit", "clean")[0].log == ["a", "late"]
+
+
+def test_a_failed_cleanup_that_leaves_the_section_comes_before_the_deadline() -> None:
+    body = within(Try("try", wait("w")).finally_(failing("bad")))
+    assert play(flow(Try("outer", body).except_(ValueError, do("caught"))), "limit")[0].log == ["caught"]
+
+
+def test_a_failed_cleanup_of_a_branch_does_not_lose_the_deadline() -> None:
+    fork = Parallel("both", S(Try("t", wait("l")).finally_(failing("bad"))), S(wait("r")))
+    assert play(flow(within(caught_in(fork), wait("rest"))), "limit")[0].log == ["late"]
+
+
+def test_a_cleanup_that_catches_its_own_error_runs_to_its_end() -> None:
+    inner = Try("inner", failing("bad")).except_(ValueError, do("own"))
+    Flow = flow(within(Try("try", wait("w")).finally_(inner, do("end"))))  # noqa: N806
+    assert play(Flow, "limit")[0].log == ["own", "end", "late"]
+
+
+def test_the_outermost_deadline_counts() -> None:
+    inner = Within("inner", HOUR, caught_in(Try("try", wait("w")).finally_(wait("clean"), failing("bad"))))
+    Flow = flow(within(inner.on_timeout(do("inner late")), do("never")))  # noqa: N806
+    assert play(Flow, "inner", "limit", "clean")[0].log == ["late"]
+    assert play(Flow, "inner", "clean")[0].log == ["inner late", "never"]
+
+
+def test_a_deadline_of_an_earlier_round_is_forgotten() -> None:
+    body = within(Try("try", wait("w")).finally_(failing("bad")))
+    again = Try("again", failing("worse")).except_(ValueError, do("fine"))
+    each = ForEach("each", lambda w: [1, 2], Try("outer", body).except_(ValueError, do("caught")), again)
+    assert play(flow(each), "limit", "limit")[0].log == ["caught", "fine", "caught", "fine"]

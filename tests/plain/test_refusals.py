@@ -165,6 +165,7 @@ REFUSED = {
         "only branch.start(...) can stand",
     ),
     "gather of nothing": ("await gather()", 0, "it gathers nothing"),
+    "an unknown field of a child": ("await child(Other, m=1)", 0, "'other' has no field 'm'. Available: 'n'"),
     "child without a class": ("await child('other')", 0, "child takes a workflow class"),
     "until without a condition": ("await until()", 0, "until takes one condition"),
     "a lambda with a parameter": ("await until(lambda w: w.a)", 0, "its lambda has parameters"),

@@ -95,7 +95,7 @@ def test_what_ends_in_time_ends_the_deadline() -> None:
 def test_a_timer_stores_no_locals() -> None:
     workflow, execution = started(Offer)
     send(workflow, execution, "ask")
-    assert [thread.locals for thread in execution.threads] == [{"why": "too late"}, {}]
+    assert [thread.locals for thread in execution.threads] == [{"why": "too late", ".offer open": "PT2H"}, {}]
 
 
 def test_a_whole_workflow_has_a_deadline() -> None:

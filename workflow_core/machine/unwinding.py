@@ -19,6 +19,9 @@ Invariants:
 
 * A ``finally_`` section runs to its end, or to an error of its own, once it is entered. If its thread is canceled
   in the meantime, the cancellation replaces the pending ``Leave`` and applies at the end of the section.
+* A deadline that has passed is not lost if a cleanup fails afterwards: if an ``except_`` section inside of the
+  ``Within`` would catch the error, the thread leaves for the deadline instead. If the error leaves the ``Within``, the
+  deadline no longer matters.
 * A cancellation cannot be caught. If a cleanup raises an error while its thread is canceled, an ``except_`` section
   around that cleanup does not catch the error; only a ``Try`` inside the cleanup does.
 
@@ -92,7 +95,11 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
     error = leave.error
     doomed = leave.kind is _CANCEL or _is_doomed(thread)
     while guard is not None:
-        if error is not None and (clause := _clause(guard, error, doomed)) is not None:
+        clause = None if error is None else _clause(guard, error, doomed)
+        if clause is not None and (late := _overdue(thread, guard, clause)) is not None:
+            leave, error, clause = late, None, None
+        if clause is not None:
+            assert error is not None
             _land(machine, thread)
             thread.errors[clause.name] = error
             if clause.then is not None:
@@ -107,6 +114,7 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
             return guard.cleanup
         if guard.late_at >= 0:
             unwatch(machine, thread, guard.name)
+            _forget(thread, guard.name)
             if leave.kind is _LATE and leave.step == guard.name:
                 _land(machine, thread)
                 return guard.late
@@ -124,6 +132,26 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
     return None
 
 
+def _overdue(thread: Thread, guard: Guard, clause: Clause) -> Leave | None:
+    """Returns the deadline that an error has overtaken which an ``except_`` section is about to catch: it passed, and
+    then a cleanup inside has failed. The deadline of the outermost ``Within`` counts."""
+    found: Leave | None = None
+    around = guard.outer
+    while around is not None:
+        if around.late_at >= 0 and not clause.entry.cleanups[around.depth :]:
+            leaves = thread.pending.values()
+            found = next((leave for leave in leaves if leave.kind is _LATE and leave.step == around.name), found)
+        around = around.outer
+    return found
+
+
+def _forget(thread: Thread, within: str) -> None:
+    """Forgets the deadline of a ``Within`` that a thread leaves."""
+    for name, leave in list(thread.pending.items()):
+        if leave.kind is _LATE and leave.step == within:
+            del thread.pending[name]
+
+
 def _land(machine: MachineState, thread: Thread) -> None:
     leave_wait(machine.execution, thread)
     thread.attempt = 0
@@ -139,6 +167,8 @@ def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> Non
         return
     if parent.leaving is not None:
         if parent.leaving.kind in (_WON, _LATE):
+            if parent.leaving.kind is _LATE:  # it stays due if the error is caught inside of the Within
+                parent.pending[parent.leaving.step] = parent.leaving
             parent.leaving = Leave(_ERROR, error, parent.step, parent.pc)
         elif parent.leaving.error is None:
             # A cleanup failed while all branches were canceled: the parent is canceled too, but keeps the error.

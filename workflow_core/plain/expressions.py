@@ -37,6 +37,7 @@ class Reading:
         is_branch: whether the call that is being read is a branch: its arguments are then computed before it starts.
         taken: the names of all statements, with the prefixes of their sections.
         given_name: the name from ``named`` for the call that is being read.
+        unused: the calls whose results nothing uses.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Reading:
         self.is_branch = False
         self.taken: set[str] = set()
         self.given_name = ""
+        self.unused: set[ast.AST] = set()
 
     # --- what is what ------------------------------------------------------------------------
 

@@ -138,7 +138,8 @@ def _before(part: Part, after: Keys, ways: _Ways) -> Keys:
         case Guarded():
             return _guarded(part, after, ways)
         case Limited():
-            return reads | _live(part.body, after, ways)
+            # Inside, its delay is needed again if the instance fails there and is retried.
+            return reads | _live(part.body, after, replace(ways, raised=ways.raised | reads))
         case Called():
             return _live(part.body, after, replace(ways, broken=_NONE, continued=_NONE, returned=after))
         case Fork():

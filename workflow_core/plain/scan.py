@@ -56,10 +56,7 @@ class _WithTime(ast.NodeTransformer):
 
 
 class Scan(Threads):
-    """Reads the functions of one workflow class.
-
-    For the arguments, see ``Reading``.
-    """
+    """Reads the functions of one workflow class. For the arguments, see ``Reading``."""
 
     def run(self, function: types.FunctionType) -> tuple[Frame, list[Part]]:
         """Returns the frame and the parts of the method ``run``."""
@@ -177,7 +174,8 @@ class Scan(Threads):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             self.note_annotation(frame, node.target.id, node.annotation)
         parts: list[Part] = []
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Await):  # nobody uses the result
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Await):
+            self.unused |= {node.value.value, *ast.iter_child_nodes(getattr(node.value.value, "func", node))}
             prepared = self.call(frame, node.value.value)
             for part in (*prepared.before, *prepared.parts):
                 self.add(parts, part)

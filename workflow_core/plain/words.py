@@ -173,6 +173,14 @@ class Words(Calls):
         values = self.arguments(frame, prepared, {str(k.arg): k.value for k in node.keywords}, hints)
         id, detached = values.pop("id", None), values.pop("detached", None)
         is_detached = detached is not None and bool(self.static(frame, detached))
+        known = {known for name, field in fields.items() for known in (name, field.alias, field.validation_alias)}
+        if fields and (unknown := next((name for name in values if name not in known), None)) is not None:
+            available = ", ".join(map(repr, fields))
+            raise frame.source.mistake(
+                node,
+                f"{workflow.__workflow_name__!r} has no field {unknown!r}. Available: {available}",
+                "Pass fields of the child.",
+            )
         given = at(ast.Dict([ast.Constant(name) for name in values], list(values.values())), node)
         prepared.gives = type(None) if is_detached else self._child_type(workflow)
         name = prepared.name
@@ -211,9 +219,12 @@ class Words(Calls):
     def _gather(self, frame: Frame, node: ast.Call) -> Prepared:
         match node.args:
             case [ast.Starred(ast.GeneratorExp(call, [each]) | ast.ListComp(call, [each]))] if not each.ifs:
+                keeps = node not in self.unused
                 parts, variable = self.fork_each(
-                    frame, node, each.target, each.iter, call, self.limit(frame, node), keeps=True
+                    frame, node, each.target, each.iter, call, self.limit(frame, node), keeps=keeps
                 )
+                if not keeps:
+                    return Prepared("gather", [], parts, type(None), ast.Constant(None))
                 inner = self.passed_types.get(variable, UNKNOWN)
                 many: Any = list
                 self.annotated[frame.key(variable)] = dict[str, Any] if inner is UNKNOWN else _dict_of(inner)

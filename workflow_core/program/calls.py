@@ -11,8 +11,9 @@ from workflow_core.events import ActivityContext
 from workflow_core.fitting import fits, in_words
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.cases import ActivityCase, ActivitySpec, ChildCase, ChildSpec, SelectOp
+from workflow_core.program.children import check_fields, result_schema
 from workflow_core.program.functions import function_of, handler_keywords, handler_of, signature_of, value_of
-from workflow_core.signatures import HandlerSignature, handler_signature, is_async, parameters, takes_context
+from workflow_core.signatures import HandlerSignature, OfFrame, handler_signature, is_async, parameters, takes_context
 from workflow_core.statements.calls import Activity, Child
 
 
@@ -87,7 +88,14 @@ def _child(assembly: Assembly, statement: Child) -> ChildCase:
                 f"its input returns {in_words(given)}, but the child needs fields",
                 "Return an object of the child's class, or a mapping.",
             )
-    return ChildCase(name, -1, child=spec, **_then(assembly, "Child", name, statement.then))
+    then = _then(assembly, "Child", name, statement.then)
+    if not isinstance(workflow, str):
+        where = f"Child {name!r}"
+        if statement.input is not None and not isinstance(statement.input, OfFrame):
+            check_fields(assembly.scope, where, assembly.scope.current(where, statement.input), workflow)
+        if then:
+            _check_fit(where, "its result", result_schema(where, workflow), then["signature"], "'then'")
+    return ChildCase(name, -1, child=spec, **then)
 
 
 def _returned(assembly: Assembly, where: str, function: Callable[..., Any]) -> Any:
