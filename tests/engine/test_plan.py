@@ -161,6 +161,27 @@ def test_a_renewal_saves_nothing_but_the_lease_and_counts() -> None:
     assert not planned(session, Hold("mine", renews=True), OTHER).create
 
 
+KEEPING, BRIEF = replace(LEASE, keeps_events=True), LEASE
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+@pytest.mark.parametrize("policy", [RELEASE, KEEP, Hold("mine"), Hold("mine", renews=True), Hold("mine", True)])
+@pytest.mark.parametrize(("lease", "has_kept"), [(None, False), (None, True), (BRIEF, False), (KEEPING, False)])
+def test_a_document_says_that_its_inbox_may_have_events_until_that_is_known_to_be_wrong(
+    lease: Lease | None, has_kept: bool, policy: LeasePolicy, is_empty: bool
+) -> None:
+    """An empty inbox proves nothing while a lease tells senders that events are kept: one may come at any time."""
+    if policy == KEEP and lease is None:
+        return
+    session = stored(waiting())
+    before = Before.of(replace(session.instance, lease=lease, has_kept_events=has_kept))
+    after = After(session.execution, session.machine.program, "{}", {}, has_no_events=is_empty)
+    instance = plan(before, after, NOW, policy, OTHER, OPTIONS).instance
+    may_have = instance.has_kept_events if instance.lease is None else instance.lease.keeps_events
+    tells = isinstance(policy, Hold) and policy.keeps_events
+    assert may_have == (tells or lease == KEEPING or (has_kept and not is_empty))
+
+
 # --- the tasks -------------------------------------------------------------------------------
 
 
