@@ -7,6 +7,7 @@ against the emulator that listens there, in real time (minutes): ours in another
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -210,7 +211,9 @@ def test_the_worker_gets_a_token_for_it(audience: str | None) -> None:
             await queue.create(task("a"))
             await h.advance()
         (request,) = h.worker.requests
-        assert request.headers["Authorization"].startswith("Bearer ey")
+        _, claims, _ = request.headers["Authorization"].removeprefix("Bearer ").split(".")
+        token = json.loads(base64.urlsafe_b64decode(claims + "=="))
+        assert (token["aud"], token["email"]) == (audience or url, target.service_account)
         assert request.url.path == "/resume"
         async with a_client(h.emulator.address) as client:
             pages = await client.list_tasks(parent=QUEUE)
