@@ -81,7 +81,7 @@ class LocalQueue:
         """
         if self._closed:
             raise Unavailable("the queue is closed: the process is stopping, and recovery will schedule the task again")
-        body = encoded_body(task).decode(errors="surrogatepass")
+        body = encoded_body(task, len(task.path.encode())).decode(errors="surrogatepass")
         try:
             name = task.name or uuid4().hex
             self._rules.create(name, (task.path, body), task.at, self._clock.now(), group=task.group)

@@ -377,21 +377,6 @@ class QueueContract:
 
         self.run(scenario)
 
-    @pytest.mark.parametrize("letter", ["x", "ä", "€"])
-    def test_the_largest_body_is_taken(self, letter: str) -> None:
-        size = TASK_BYTES_MAX - len('{"text": ""}')
-        text = letter * (size // len(letter.encode())) + "x" * (size % len(letter.encode()))
-
-        async def scenario(h: QueueHarness) -> None:
-            with pytest.raises(TooLarge, match="has 1000001 bytes"):
-                await h.queue.create(task("a", text=f"{text}x"))
-            await h.queue.create(task("a", text=text))
-            await h.advance()
-            (delivery,) = h.receiver.deliveries
-            assert delivery.task.body == {"text": text}
-
-        self.run(scenario)
-
     def test_the_longest_name_is_taken(self) -> None:
         async def scenario(h: QueueHarness) -> None:
             await h.queue.create(task("n" * 500))

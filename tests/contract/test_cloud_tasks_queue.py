@@ -27,7 +27,7 @@ from starlette.responses import Response
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavailable
-from cloud_adapter.ports import Clock, Task, TaskQueue
+from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task, TaskQueue
 from cloud_adapter.queues.cloud_task import CloudTask
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
@@ -454,3 +454,12 @@ def test_a_task_is_sent_a_minute_before_the_horizon_at_the_latest(days: float, s
     """Google's clock may be behind this one, and a later task would be rejected."""
     now = ManualClock().now()
     assert translated(task("a", now + timedelta(days=days))).at == now + timedelta(days=sent)
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "€"])
+def test_the_largest_body_is_sent(letter: str) -> None:
+    size, width = TASK_BYTES_MAX - len('{"text": ""}'), len(letter.encode())
+    text = letter * (size // width) + "x" * (size % width)
+    assert len(translated(task("a", text=text)).body) == TASK_BYTES_MAX
+    with pytest.raises(TooLarge, match=f"has {TASK_BYTES_MAX + 1} bytes"):
+        translated(task("a", text=f"{text}x"))
