@@ -50,6 +50,21 @@ def test_the_first_branch_to_end_ends_the_others() -> None:
         assert play(Flow, first)[0].log == [logged, "b"]
 
 
+@pytest.mark.parametrize(("count", "winner"), [(2, 0), (2, 1), (3, 0), (3, 1), (3, 2), (5, 0), (5, 3), (5, 4)])
+def test_every_other_branch_cleans_up_once(count: int, winner: int) -> None:
+    branches = [
+        S(Try(f"try {n}", wait(f"wait {n}"), do(f"end {n}")).finally_(do(f"cleanup {n}")), prefix=f"b{n}")
+        for n in range(count)
+    ]
+    order, execution = start(flow(Race("race", *branches, then=won), wait("after")))
+    handle_event(order, execution, f"b{winner}/wait {winner}")
+    resume(order, execution)
+    assert order.log[0] == f"end {winner}"
+    assert sorted(order.log[1:-1]) == [f"cleanup {n}" for n in range(count)]
+    assert order.log[-1] == f"b{winner} won"
+    assert standing(execution) == {"main": "after"}
+
+
 def test_the_others_are_torn_down_and_clean_up_before_it_goes_on() -> None:
     slow = Try("slow", Select("ask", On("Answer", Outside()))).finally_(do("cleanup"), wait("calm down"))
     Flow = flow(Race("race", S(slow, do("never")), S(wait("right"))), do("b"))  # noqa: N806

@@ -33,6 +33,7 @@ from workflow_core import (
     If,
     On,
     Parallel,
+    Principal,
     Race,
     Return,
     S,
@@ -199,6 +200,30 @@ def test_the_outer_deadline_comes_first() -> None:
     assert play(Flow, "inner", "clean")[0].log == ["a", "end", "inner late", "never"]
 
 
+def test_the_outer_deadline_comes_first_while_branches_clean_up() -> None:
+    branches = Parallel("both", S(cleanup_in(wait("clean"), do("end"))), S(wait("other")))
+    inner = Within("inner", HOUR, Try("t", branches).finally_(wait("rest"))).on_timeout(do("inner late"))
+    Flow = flow(Within("outer", DAY, inner, do("never")).on_timeout(do("outer late")))  # noqa: N806
+    for order in (("outer", "inner"), ("inner", "outer")):
+        assert play(Flow, *order, "clean", "rest")[0].log == ["a", "end", "outer late"]
+    assert play(Flow, "inner", "clean", "rest")[0].log == ["a", "end", "inner late", "never"]
+    assert play(Flow, "outer", "clean", "rest")[0].log == ["a", "end", "outer late"]
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_what_runs_after_the_deadline_was_caused_by_nobody(is_stored: bool) -> None:
+    order, execution = start(flow(Select("ask", On("Begin", log("begin"))), within(wait("nap")), wait("after")))
+    handle_event(order, execution, "Begin", principal=Principal("login|ann", "Ann"))
+    resume(order, execution)
+    assert execution.threads[0].caused_by == "login|ann"
+    if is_stored:
+        order, execution = reload(order, execution)
+    handle_event(order, execution, "limit")
+    resume(order, execution)
+    assert (order.log, standing(execution)) == (["begin", "late"], {"main": "after"})
+    assert execution.threads[0].caused_by == ""
+
+
 def test_a_race_in_it_and_it_in_a_race() -> None:
     race = Race("race", S(wait("l")), S(wait("r")))
     assert play(flow(within(race), do("c")), "limit")[0].log == ["late", "c"]
@@ -259,6 +284,35 @@ def test_goto_into_the_section_starts_its_deadline_and_out_of_it_ends_it() -> No
         machine.goto("main", statement)
         machine.settle()
         assert [*standing(execution)] == threads
+
+
+def test_goto_within_the_section_keeps_its_deadline() -> None:
+    order, execution = start(flow(within(wait("first"), wait("second"))), now=NOON)
+    machine = Machine(order, execution, NOON + timedelta(minutes=30))
+    for statement in ("second", "first", "first"):
+        machine.goto("main", statement)
+        machine.settle()
+        assert standing(execution) == {"main": statement, "limit": "limit"}
+        assert [getattr(wait, "deadline", None) for wait in execution.threads[1].waits] == [NOON + HOUR]
+
+
+def test_goto_into_nested_sections_starts_their_deadlines_as_entering_them_does() -> None:
+    Flow = flow(  # noqa: N806
+        wait("before"), Within("outer", DAY, wait("between"), Within("inner", HOUR, wait("nap"), wait("other")))
+    )
+    order, execution = start(Flow, now=NOON)
+    for name in ("before", "between"):
+        handle_event(order, execution, name)
+        resume(order, execution, now=NOON)
+    entered = standing(execution)
+    assert entered == {"main": "nap", "outer": "outer", "inner": "inner"}
+    for path in (["nap"], ["between", "nap"], ["other", "between", "nap"]):
+        order, execution = start(Flow, now=NOON)
+        machine = Machine(order, execution, NOON)
+        for statement in path:
+            machine.goto("main", statement)
+            machine.settle()
+        assert [*standing(execution).items()] == [*entered.items()]
 
 
 def test_a_failed_instance_in_it_goes_on_with_its_deadline() -> None:

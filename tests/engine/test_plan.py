@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import TOKEN_CHARS_MAX, Instance, Lease
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.plan import KEEP, RELEASE, After, Before, Change, Hold, LeasePolicy, plan
@@ -21,7 +22,7 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.engine.harness import ManualQueue
 from tests.manual_clock import ManualClock
-from workflow_core import Activity, Execution, On, S, Select, Step, Timeout, Workflow
+from workflow_core import Activity, Execution, Go, On, S, Select, Step, Timeout, Workflow
 from workflow_core.wait_types import TimedWait
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -160,6 +161,27 @@ def test_a_renewal_saves_nothing_but_the_lease_and_counts() -> None:
     assert not planned(session, Hold("mine", renews=True), OTHER).create
 
 
+KEEPING, BRIEF = replace(LEASE, keeps_events=True), LEASE
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+@pytest.mark.parametrize("policy", [RELEASE, KEEP, Hold("mine"), Hold("mine", renews=True), Hold("mine", True)])
+@pytest.mark.parametrize(("lease", "has_kept"), [(None, False), (None, True), (BRIEF, False), (KEEPING, False)])
+def test_a_document_says_that_its_inbox_may_have_events_until_that_is_known_to_be_wrong(
+    lease: Lease | None, has_kept: bool, policy: LeasePolicy, is_empty: bool
+) -> None:
+    """An empty inbox proves nothing while a lease tells senders that events are kept: one may come at any time."""
+    if policy == KEEP and lease is None:
+        return
+    session = stored(waiting())
+    before = Before.of(replace(session.instance, lease=lease, has_kept_events=has_kept))
+    after = After(session.execution, session.machine.program, "{}", {}, has_no_events=is_empty)
+    instance = plan(before, after, NOW, policy, OTHER, OPTIONS).instance
+    may_have = instance.has_kept_events if instance.lease is None else instance.lease.keeps_events
+    tells = isinstance(policy, Hold) and policy.keeps_events
+    assert may_have == (tells or lease == KEEPING or (has_kept and not is_empty))
+
+
 # --- the tasks -------------------------------------------------------------------------------
 
 
@@ -210,8 +232,9 @@ def test_what_is_due_at_once_gets_a_task_without_a_name() -> None:
     assert (task.path, task.at, task.name) == (RESUME_PATH, None, "")
 
 
-def test_what_is_due_later_gets_the_same_task_from_every_commit() -> None:
-    at = NOW + timedelta(minutes=3)
+@pytest.mark.parametrize("seconds", [0.001, 1, CLOCK_SKEW.total_seconds(), 11, 180])
+def test_what_is_due_later_gets_the_same_task_from_every_commit(seconds: float) -> None:
+    at = NOW + timedelta(seconds=seconds)
     (task,), (again,) = planned(ending(at)).create, planned(ending(at), token=OTHER).create
     assert (task.path, task.at) == (RESUME_PATH, at)
     assert task.name == again.name != ""
@@ -233,6 +256,47 @@ def test_the_end_of_a_lease_counts_everything_as_new() -> None:
     leased = Before.of(replace(session.instance, lease=LEASE))
     assert paths(planned(session, before=leased)) == [RESUME_PATH]
     assert paths(planned(session, Hold("mine"), before=leased)) == [], "the holder goes on"
+
+
+class Two(Workflow, name="two"):
+    definition = S(Go("beside", Step("other", lambda w: None)), Step("end", lambda w: None))
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["under a lease", "after it"])
+@pytest.mark.parametrize(
+    ("due", "at_lease_end"),
+    [
+        ((None, 3), [None]),
+        ((3, None), [None]),
+        ((-5, 3), [None]),
+        ((0, 3), [None]),
+        ((5, 3), [3]),
+        ((3, 10), [3]),
+        ((10, 11), [10, 11]),
+        ((11, 10), [10, 11]),
+        ((11, 12), [11, 12]),
+    ],
+)
+def test_at_the_end_of_a_lease_one_task_serves_all_that_is_due_soon(
+    due: tuple[float | None, float | None], at_lease_end: list[float | None], after: bool
+) -> None:
+    """It comes when the first of it is due. What is due later than clocks may differ has a task of its own."""
+    session = stored(begin(InstanceRef(Two, "a"), b"", NOW, salt=str))
+    times = [None if seconds is None else NOW + timedelta(seconds=seconds) for seconds in due]
+    for thread, at in zip(session.execution.threads, times, strict=True):
+        thread.retry_at = at
+    before = Before.of(replace(session.instance, lease=LEASE))
+    change = planned(session, RELEASE if after else Hold("mine"), before=before)
+    found = [None if task.at is None else (task.at - NOW).total_seconds() for task in change.create]
+    assert sorted(found, key=lambda seconds: seconds or 0) == (at_lease_end if after else [])
+    (task, *_) = planned(session, before=before).create
+    (again, *_) = planned(session, token=OTHER, before=before).create
+    if task.at is None:
+        assert task.name == again.name == ""
+    elif task.at <= NOW + CLOCK_SKEW:
+        assert task.name != again.name, "one of the same time may have come, too early"
+    else:
+        assert task.name == again.name
 
 
 def test_under_the_lease_of_another_its_end_wakes_the_instance() -> None:

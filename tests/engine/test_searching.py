@@ -285,6 +285,25 @@ def test_too_many_alternatives() -> None:
         search_values(Many, dict.fromkeys("abcde", "1"))
 
 
+class Unsearched(Workflow, name="unsearched"):
+    note: str = ""
+    definition = S(Select("end", On("End", lambda w: None)))
+
+
+@pytest.mark.parametrize(
+    ("cls", "names", "known"),
+    [(Staged, "stage", "stage"), (Sold, "amount at", "amount, at, code, note"), (Unsearched, "", "none")],
+)
+@pytest.mark.parametrize("unknown", ["note ", "Stage", "", "log"])
+def test_an_unknown_field_is_reported_with_those_that_can_be_searched(
+    cls: type[Workflow], names: str, known: str, unknown: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        search_values(cls, dict.fromkeys([*names.split(), unknown], "1"))
+    name = cls.__workflow_name__
+    assert str(refused.value) == f"unknown search field {unknown!r} of workflow {name!r}. Available: {known}"
+
+
 @pytest.mark.parametrize("order", ["", "Updated", "name"])
 @in_world(Counted)
 async def test_an_unknown_order(world: World, order: str) -> None:
