@@ -12,7 +12,7 @@ REQUIRED=(
   MEMORY CPU CONCURRENCY INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX API_TIMEOUT WORKER_TIMEOUT
   LEASE_SECONDS RECOVERY_SCHEDULE SECRET_KEYS CALLBACK_KEYS SESSION_KEYS LOG_LEVEL
 )
-OPTIONAL=(ACCESS BUILD_ACCOUNT KMS_KEY PUBLIC_URL RATE_LIMIT)
+OPTIONAL=(ACCESS BUILD_ACCOUNT KMS_KEY LAZY_TIMER_SECONDS PUBLIC_URL RATE_LIMIT)
 
 # Reads NAME=value lines. The file is data: nothing in it is executed.
 load_settings() {
@@ -62,10 +62,13 @@ check_settings() {
   expect '^[0-9]+$' 'write a whole number' QUEUE_CONCURRENT_DISPATCHES QUEUE_DOUBLINGS CONCURRENCY \
     INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX
   expect '^([0-9]+|-1|unlimited)$' 'write a whole number or unlimited' QUEUE_ATTEMPTS
-  expect '^[0-9]+(\.[0-9]+)?$' 'write a number' QUEUE_DISPATCHES_PER_SECOND LEASE_SECONDS
+  expect '^[0-9]+(\.[0-9]+)?$' 'write a number' QUEUE_DISPATCHES_PER_SECOND LEASE_SECONDS LAZY_TIMER_SECONDS
   expect '^[0-9]+(\.[0-9]+)?[smhd]?$' 'write a duration such as 60s' QUEUE_RETRY_DURATION QUEUE_BACKOFF_MIN \
     QUEUE_BACKOFF_MAX API_TIMEOUT WORKER_TIMEOUT
   expect '^[0-9.]+[A-Za-z]*$' 'write an amount such as 512Mi or 1' MEMORY CPU
+  # Recovery creates the tasks of lazy timers two minutes ahead.
+  [[ $RECOVERY_SCHEDULE == '* * * * *' || ${LAZY_TIMER_SECONDS:-0} == 0 ]] ||
+    die "$file: LAZY_TIMER_SECONDS is '$LAZY_TIMER_SECONDS': write 0, because RECOVERY_SCHEDULE is not '* * * * *'"
   [[ $API_FUNCTION != "$WORKER_FUNCTION" ]] || die "$file: API_FUNCTION and WORKER_FUNCTION must differ"
   [[ $API_ACCOUNT != "$WORKER_ACCOUNT" && $API_ACCOUNT != "$TASKS_ACCOUNT" && $WORKER_ACCOUNT != "$TASKS_ACCOUNT" ]] ||
     die "$file: API_ACCOUNT, WORKER_ACCOUNT and TASKS_ACCOUNT must differ"
@@ -100,6 +103,10 @@ derive() {
   WORKER_EMAIL="$WORKER_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
   TASKS_EMAIL="$TASKS_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
   RECOVERY_JOB="$WORKER_FUNCTION-recover"
+  if [[ -z $LAZY_TIMER_SECONDS ]]; then
+    LAZY_TIMER_SECONDS=0
+    if [[ $RECOVERY_SCHEDULE == '* * * * *' ]]; then LAZY_TIMER_SECONDS=600; fi
+  fi
   # The functions may use only this database of the project.
   DATABASE_CONDITION="expression=resource.name==\"projects/$PROJECT/databases/$DATABASE\",title=gorchestrate-$QUEUE"
 }

@@ -4,21 +4,26 @@ Theory of operation. Each stored document says when its next work is due (``wake
 before the document was written. ``wake_at`` is therefore in the past only while that task is being delivered, or if it
 was lost. Scheduling again is safe in both cases, because a task that finds nothing to do changes nothing. A ``wake_at``
 that omits a kind of work breaks this; see ``schedule.py``.
+
+A lazy timer has no task before recovery creates it, shortly before the deadline. Until then, each run creates it under
+the same name, so it is one task. Once the deadline has passed, that name may be the one of a task that was lost, so the
+task gets another one.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER, Inbox
 from cloud_adapter.engine.registry import served
-from cloud_adapter.engine.schedule import due_timeouts, resume_at
+from cloud_adapter.engine.schedule import is_lazy, recoverable_timeouts, resume_at, timer_of
 from cloud_adapter.engine.session import Session
-from cloud_adapter.engine.tasks import ResumeTask, TimeoutTask
+from cloud_adapter.engine.tasks import ResumeTask, TimeoutTask, timer_name
 from cloud_adapter.engine.timers import accepted_timeout
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.observability import logs
@@ -80,10 +85,14 @@ class Recovery:
 
     async def _schedule(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> None:
         execution = instance.execution
-        for wait in due_timeouts(execution, now + ahead):
+        for wait in recoverable_timeouts(execution, now, now + ahead):
             assert wait.deadline is not None
-            body = TimeoutTask.of(execution, wait, now)
-            await self.committer.queue.create(body.task(salt, max(now, wait.deadline)))
+            task = TimeoutTask.of(execution, wait, now).task(salt, max(now, wait.deadline))
+            if wait.deadline > now and is_lazy(wait.task):
+                assert wait.task is not None
+                name = timer_name(instance.workflow, instance.id, *timer_of(wait, wait.task))
+                task = replace(task, name=name)
+            await self.committer.queue.create(task)
         # In addition, because an overdue timeout hides other work in ``wake_at``.
         at = resume_at(execution, instance.lease, now)
         if at is not None and at <= now + ahead:
@@ -98,7 +107,8 @@ def _can_move(session: Session, now: datetime, before: datetime) -> bool:
         UserCodeError: a condition of the workflow raised, as it will when the task is delivered.
     """
     execution, lease = session.execution, session.instance.lease
-    if any(accepted_timeout(session, wait.event, wait.id) for wait in due_timeouts(execution, before)):
+    waits = recoverable_timeouts(execution, now, before)
+    if any(accepted_timeout(session, wait.event, wait.id) for wait in waits):
         return True
     at = resume_at(execution, lease, now)
     if at is None or at > before:

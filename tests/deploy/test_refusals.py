@@ -45,6 +45,11 @@ def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
         ({"BUILD_ACCOUNT": "builder"}, "BUILD_ACCOUNT is 'builder': write the e-mail address"),
         ({"LOG_LEVEL": "INFO,X=1"}, "LOG_LEVEL is 'INFO,X=1': write DEBUG"),
         ({"LEASE_SECONDS": "60,X=1"}, "LEASE_SECONDS is '60,X=1': write a number"),
+        ({"LAZY_TIMER_SECONDS": "10m"}, "LAZY_TIMER_SECONDS is '10m': write a number"),
+        (
+            {"LAZY_TIMER_SECONDS": "600", "RECOVERY_SCHEDULE": "*/5 * * * *"},
+            "LAZY_TIMER_SECONDS is '600': write 0, because RECOVERY_SCHEDULE is not '* * * * *'",
+        ),
         ({"RATE_LIMIT": "1000001/s"}, "RATE_LIMIT is '1000001/s': write a rate"),
         ({"RATE_LIMIT": "20"}, "RATE_LIMIT is '20': write a rate such as 20/s or 600/m, or nothing"),
         ({"SECRET_KEYS": "k=1"}, "write the name of a secret in Secret Manager, or none, not the keys themselves"),

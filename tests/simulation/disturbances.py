@@ -36,6 +36,7 @@ class Disturbances:
         self.badly_deployed: set[int] = set()
         self.was_badly_deployed = False
         self.recovered_at: float | None = None
+        self._lazy_at = 0.0
         self.damage = Damage(world)
         stream = world.scenario.stream
         self._kills, self._pauses, self._losses = map(stream, ("kills", "pauses", "lost tasks"))
@@ -146,6 +147,15 @@ class Disturbances:
         if self.world.queue.has_lost and any(
             one.wake_at and one.wake_at <= overdue for one in self.world.database.all()
         ):
+            self.recover()
+
+    def recover_lazy(self) -> None:
+        """Recovers each minute while a lazy timer waits for its task."""
+        at = self.world.now - timedelta(seconds=2 * self.settings.skew)
+        wakeful = [one for one in self.world.database.all() if one.wake_at is not None and one.wake_at <= at]
+        if any(self.world.models[one.id].tasks.lazy for one in wakeful) and self._lazy_at <= self.world.timeline.now:
+            self._lazy_at = self.world.timeline.now + 60
+            self.world.timeline.at(self._lazy_at, self.recover_lazy)
             self.recover()
 
     def recover(self) -> None:

@@ -56,6 +56,7 @@ FIRST = {
     "kept events in reverse order": 122,
     "keys of a batch not recorded but for the first": 77,
     "last event in the inbox taken first": 90,
+    "lazy timer forgotten by recovery": 19,
     "limit ignored after a result": 65,
     "migrated fields not saved": 16,
     "newer version read by older code": 112,
