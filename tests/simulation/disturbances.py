@@ -170,7 +170,11 @@ class Disturbances:
                 elif was_quiet and isinstance(answer, int) and self.recovered_at is None:
                     self.recovered_at = self.world.timeline.now
 
-            self.world.hosting.serve(actor, lambda: process.engine.recover(limit=limit), answered)
+            # What was repaired while the faults lasted is tried again, as new processes do.
+            are_over = self.world.timeline.now >= self.settings.quiet_at
+            self.world.hosting.serve(
+                actor, lambda: process.engine.recover(limit=limit, try_postponed=are_over), answered
+            )
 
     def _end_faults(self) -> None:
         self.world.say("the faults end")

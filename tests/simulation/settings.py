@@ -94,6 +94,8 @@ class Settings:
             self.limits = Limits.of(scenario, is_contended=self.is_contended)
         elif self.has_mistakes and chance("mistakes in batches", 0.5):
             self.limits = Limits(batch=2, has_lax_checks=True)
+        if self.recovers and chance("postponing", 0.5):
+            self.limits = replace(self.limits, postpones=True)
         self.options = EngineOptions(
             task_age_max=timedelta(minutes=1 if self.prompt else 10),
             lease=timedelta(seconds=choice("lease", (20, 60))),
