@@ -267,7 +267,7 @@ def deploy(
 
 @app.command()
 def cost(
-    source: Source = DEFAULT_SOURCE,
+    source: Source,
     orders: Annotated[int, typer.Option(help="How many instances to price.", min=1)] = 1_000_000,
     rounds: Annotated[int, typer.Option(help="How many times each loop runs.", min=0, max=1_000)] = 1,
     lazy_timer_seconds: Annotated[

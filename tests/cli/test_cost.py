@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from cloud_adapter.cli import cost_model as model
 from cloud_adapter.cli.cost_model import Cost, paths
 from cloud_adapter.cli.main import app
 from cloud_adapter.options import EngineOptions
@@ -244,6 +245,32 @@ def test_the_price_is_the_sum_of_its_parts() -> None:
     assert cost.prices["task operation"] == pytest.approx(0.40)
     assert cost.dollars == pytest.approx(sum(cost.prices.values()))
     assert (cost * 3).dollars == pytest.approx(3 * cost.dollars)
+
+
+ROWS = {
+    "an instance is created": model.CREATION,
+    "an event": model.EVENT,
+    "the first step after a wait": model.BEGIN_STEPS + model.STEP,
+    "each further step in a row": model.STEP,
+    "an attempt of an activity": model.TIMER + model.ATTEMPT + model.NO_TIMER,
+    "a child starts and ends, besides its own work": model.BEGIN_STEPS + model.STEP + model.END_OF_CHILD,
+    "a timer that fires": model.TIMER + model.TIMEOUT,
+    "a timer that is left before its time": model.TIMER + model.NO_TIMER,
+    "a lazy timer that fires": model.LAZY + model.TIMEOUT,
+    "a lazy timer that is left before its time": Cost(),
+}
+
+
+def test_the_numbers_in_the_docs_are_those_of_the_model() -> None:
+    table = (ROOT / "docs" / "scale.md").read_text().partition("|---|---|---|---|---|\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert {row[0]: row[1:] for row in rows} == {
+        what: [
+            *(str(cost.reads), str(cost.writes), f"{cost.tasks}, {cost.deletions}, {cost.deliveries}"),
+            f"{cost.dollars * 1e6:.2f}",
+        ]
+        for what, cost in ROWS.items()
+    }
 
 
 # --- the command -------------------------------------------------------------------------------
