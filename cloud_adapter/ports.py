@@ -27,6 +27,10 @@ PAGE_BYTES_MAX = 2_000_000
 TASK_BYTES_MAX = 1_000_000
 """The maximum size of a task's body, as JSON. Cloud Tasks allows 1 MiB, including its own overhead."""
 
+LONG = "-long"
+"""The end of the name of a task whose request may take long: an attempt of an activity. A queue may treat it apart, so
+that it does not hold up others. It is in the name because a deletion knows only the name."""
+
 
 class Order(StrEnum):
     """The order of a listing. An instance that changes while a caller reads page after page keeps its place in the

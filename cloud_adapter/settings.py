@@ -119,6 +119,10 @@ class Settings(SecretSettings):
     """Cloud: the region of the task queue."""
     queue: str = "gorchestrate"
     """Cloud: the name of the task queue."""
+    queues: int = Field(default=1, ge=1, le=100)
+    """Cloud: how many task queues there are: ``queue``, ``queue-2`` and so on. Each dispatches 500 tasks a second."""
+    activity_queue: str = ""
+    """Cloud: the name of a task queue of its own for activities, so that long ones do not hold up steps and timers."""
     worker_url: str = ""
     """Cloud: the root URL of the worker function, to which tasks are sent."""
     tasks_account: str = ""
@@ -300,7 +304,9 @@ class Settings(SecretSettings):
             RequestRate.parse(text)
         return text
 
-    @field_validator("project", "database", "location", "queue", "worker_url", "tasks_account", "audience")
+    @field_validator(
+        "project", "database", "location", "queue", "activity_queue", "worker_url", "tasks_account", "audience"
+    )
     @classmethod
     def _without_spaces(cls, text: str) -> str:
         return text.strip()
