@@ -158,6 +158,17 @@ def lazy_timer_forgotten_by_recovery(patch: Patch) -> None:
 
 
 @bug
+def postponed_instance_not_tried_by_new_code(patch: Patch) -> None:
+    run = recovery.Recovery.run
+
+    async def untried(self: recovery.Recovery, ahead: Any, limit: int, seconds: float, _: bool) -> int:
+        self._has_tried_postponed = True
+        return await run(self, ahead, limit, seconds, False)
+
+    patch.setattr(recovery.Recovery, "run", untried)
+
+
+@bug
 def wake_up_time_without_timers(patch: Patch) -> None:
     patch.setattr(schedule, "wake_at", schedule.resume_at)
 
