@@ -23,6 +23,8 @@ class EngineOptions:
         key_ttl: how long an idempotency key is remembered.
         buffer_max: the maximum number of buffered events of an instance.
         horizon: no task is scheduled further ahead. Anything due later is scheduled again at that time.
+        lazy_after: a timer that is due later than this has no task until shortly before. Recovery then creates it, so
+            recovery must run every minute. None: each timer has a task from the start.
     """
 
     lease: timedelta = timedelta(seconds=60)
@@ -34,6 +36,7 @@ class EngineOptions:
     key_ttl: timedelta = timedelta(days=1)
     buffer_max: int = 100
     horizon: timedelta = timedelta(days=29)
+    lazy_after: timedelta | None = None
 
     @property
     def keeps_after(self) -> timedelta:

@@ -27,6 +27,10 @@ PAGE_BYTES_MAX = 2_000_000
 TASK_BYTES_MAX = 1_000_000
 """The maximum size of a task's body, as JSON. Cloud Tasks allows 1 MiB, including its own overhead."""
 
+LONG = "-long"
+"""The end of the name of a task whose request may take long: an attempt of an activity. A queue may treat it apart, so
+that it does not hold up others. It is in the name because a deletion knows only the name."""
+
 
 class Order(StrEnum):
     """The order of a listing. An instance that changes while a caller reads page after page keeps its place in the
@@ -125,9 +129,15 @@ class Store(Protocol):
         missing entry is not an error."""
         ...
 
-    async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
+    async def uncollected(
+        self, before: datetime, limit: int = 100, *, since: datetime | None = None
+    ) -> Sequence[tuple[str, str]]:
         """Returns workflow and id of each instance whose inbox has an entry posted at or before ``before``, oldest
-        first and without duplicates. The instance itself may not exist. Reads at most ``limit`` entries."""
+        first and without duplicates. The instance itself may not exist. Reads at most ``limit`` entries.
+
+        Args:
+            since: leaves out entries that were posted at or before this time.
+        """
         ...
 
     async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
@@ -162,6 +172,24 @@ class Store(Protocol):
     async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
         """Returns instances whose ``wake_at`` is at or before ``before``, the longest overdue first. Their documents
         are not read, so ``load`` may find one damaged, changed or deleted.
+
+        Args:
+            after: an instance that this method returned; only later ones are returned.
+        """
+        ...
+
+    async def postpone(self, due: Due, until: datetime) -> None:
+        """Moves the ``wake_at`` of an instance that cannot move, and counts how often. Its document is not read, and
+        nothing else in it is changed. The next commit computes ``wake_at`` anew, which ends the postponement. If the
+        instance was changed since ``due`` was read, or no longer exists, nothing is changed.
+
+        Args:
+            due: the instance, as ``due`` or ``postponed`` returned it.
+        """
+        ...
+
+    async def postponed(self, now: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
+        """Returns the instances that are postponed beyond ``now``, the soonest first. Their documents are not read.
 
         Args:
             after: an instance that this method returned; only later ones are returned.

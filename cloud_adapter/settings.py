@@ -31,6 +31,8 @@ URL_VARIABLE, TOKEN_VARIABLE, TOKEN_COMMAND_VARIABLE = CLIENT_VARIABLES = (
     f"{PREFIX}TOKEN_COMMAND",
 )
 """The API's URL, its token and the command that prints it, for the command line. No settings of the runtime."""
+LAZY_SECONDS_MIN = 300
+"""The shortest time after which timers may be lazy: recovery creates their tasks two minutes ahead."""
 NO_KEYS = "none"
 """Says that secrets are stored without encryption."""
 
@@ -117,6 +119,10 @@ class Settings(SecretSettings):
     """Cloud: the region of the task queue."""
     queue: str = "gorchestrate"
     """Cloud: the name of the task queue."""
+    queues: int = Field(default=1, ge=1, le=100)
+    """Cloud: how many task queues there are: ``queue``, ``queue-2`` and so on. Each dispatches 500 tasks a second."""
+    activity_queue: str = ""
+    """Cloud: the name of a task queue of its own for activities, so that long ones do not hold up steps and timers."""
     worker_url: str = ""
     """Cloud: the root URL of the worker function, to which tasks are sent."""
     tasks_account: str = ""
@@ -163,6 +169,9 @@ class Settings(SecretSettings):
     sync_threads: int | None = Field(default=None, ge=1, le=10_000)
     """How many synchronous steps, and as many synchronous activities, run at the same time in a process. Others wait.
     By default as many as the requests that are let in, so none waits."""
+    lazy_timer_seconds: float = Field(default=0, ge=0)
+    """Cloud: a timer that is due later than this gets its task from ``POST /recover``, which must be called every
+    minute, two minutes ahead. 0: each timer has a task from the start. At least 300 otherwise; deploy.sh sets 600."""
     recover_seconds: float = Field(default=10, ge=0.1, le=3600)
     """How often the embedded runtime looks for stalled instances."""
 
@@ -174,7 +183,9 @@ class Settings(SecretSettings):
     def options(self) -> EngineOptions:
         """Returns the settings of the engine."""
         return EngineOptions(
-            lease=timedelta(seconds=self.lease_seconds), max_wait=timedelta(seconds=self.max_wait_seconds)
+            lease=timedelta(seconds=self.lease_seconds),
+            max_wait=timedelta(seconds=self.max_wait_seconds),
+            lazy_after=timedelta(seconds=self.lazy_timer_seconds) if self.lazy_timer_seconds else None,
         )
 
     @property
@@ -245,6 +256,15 @@ class Settings(SecretSettings):
             )
         return db_url
 
+    @field_validator("lazy_timer_seconds")
+    @classmethod
+    def _leaves_time(cls, seconds: float) -> float:
+        if 0 < seconds < LAZY_SECONDS_MIN:
+            raise ValueError(
+                f"{seconds:g} is too short: write 0 or at least {LAZY_SECONDS_MIN}, so recovery is in time"
+            )
+        return seconds
+
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _are_listed(cls, texts: object) -> object:
@@ -284,7 +304,9 @@ class Settings(SecretSettings):
             RequestRate.parse(text)
         return text
 
-    @field_validator("project", "database", "location", "queue", "worker_url", "tasks_account", "audience")
+    @field_validator(
+        "project", "database", "location", "queue", "activity_queue", "worker_url", "tasks_account", "audience"
+    )
     @classmethod
     def _without_spaces(cls, text: str) -> str:
         return text.strip()

@@ -48,12 +48,19 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An instance with work that is due at ``wake_at``."""
+    """An instance with work that is due at ``wake_at``.
+
+    Attributes:
+        postponed: how many times in a row ``Store.postpone`` has moved ``wake_at``, since the last commit.
+        version: the value that ``Store.postpone`` compares.
+    """
 
     workflow: str
     id: str
     status: Status
     wake_at: datetime
+    postponed: int = 0
+    version: Any = field(default=None, compare=False)
 
 
 _ERROR: TypeAdapter[ErrorInfo | None] = TypeAdapter(ErrorInfo | None)
@@ -100,11 +107,18 @@ def read_summary(document: Mapping[str, Any]) -> Summary:
         raise DamagedDocument(f"{place} cannot be read: {error}") from error
 
 
-def read_due(document: Mapping[str, Any]) -> Due:
-    """Reads workflow, id, status and ``wake_at`` of a document. Raises ``DamagedDocument`` like ``read_summary``."""
+def read_due(document: Mapping[str, Any], version: Any = None) -> Due:
+    """Reads workflow, id, status and ``wake_at`` of a document. Raises ``DamagedDocument`` like ``read_summary``.
+
+    A commit replaces ``wake_at`` and leaves ``postponed`` and ``postponed_until`` as they are. A postponement therefore
+    counts only as long as ``wake_at`` is the time that it has set.
+    """
     try:
         workflow, id = _typed(document, "workflow", str), _typed(document, "id", str)
-        return Due(workflow, id, Status(document["status"]), _typed(document, "wake_at", datetime))
+        wake_at = _typed(document, "wake_at", datetime)
+        count = document.get("postponed") if document.get("postponed_until") == wake_at else 0
+        postponed = count if isinstance(count, int) else 0
+        return Due(workflow, id, Status(document["status"]), wake_at, postponed, version)
     except (ValueError, KeyError, TypeError) as error:
         place = f"the document of {document.get('workflow')!r} {document.get('id')!r}"
         raise DamagedDocument(f"{place} cannot be read: {error}") from error

@@ -57,7 +57,7 @@ main() {
   apply_indexes
   $skip_check || check_source
   create_accounts
-  create_queue
+  for_each_queue create_queue
   grant_roles
   create_keys
   stage_source
@@ -146,11 +146,16 @@ create_account() {
   fi
 }
 
+for_each_queue() {
+  local queue
+  for queue in "${ALL_QUEUES[@]}"; do "$@" "$queue"; done
+}
+
 create_queue() {
-  say "Task queue $QUEUE"
+  say "Task queue $1"
   local verb=create
-  if there gcloud tasks queues describe "$QUEUE" --project="$PROJECT" --location="$REGION"; then verb=update; fi
-  run gcloud tasks queues "$verb" "$QUEUE" --project="$PROJECT" --location="$REGION" \
+  if there gcloud tasks queues describe "$1" --project="$PROJECT" --location="$REGION"; then verb=update; fi
+  run gcloud tasks queues "$verb" "$1" --project="$PROJECT" --location="$REGION" \
     --max-dispatches-per-second="$QUEUE_DISPATCHES_PER_SECOND" \
     --max-concurrent-dispatches="$QUEUE_CONCURRENT_DISPATCHES" \
     --max-attempts="$QUEUE_ATTEMPTS" --max-retry-duration="$QUEUE_RETRY_DURATION" \
@@ -166,12 +171,17 @@ grant_roles() {
     eventually gcloud projects add-iam-policy-binding "$PROJECT" \
       --member="$member" --role=roles/datastore.user --condition="$DATABASE_CONDITION"
     for role in roles/cloudtasks.enqueuer roles/cloudtasks.taskDeleter; do
-      eventually gcloud tasks queues add-iam-policy-binding "$QUEUE" --project="$PROJECT" --location="$REGION" \
-        --member="$member" --role="$role"
+      for_each_queue grant_queue "$member" "$role"
     done
     eventually gcloud iam service-accounts add-iam-policy-binding "$TASKS_EMAIL" --project="$PROJECT" \
       --member="$member" --role=roles/iam.serviceAccountUser
   done
+}
+
+# grant_queue MEMBER ROLE QUEUE
+grant_queue() {
+  eventually gcloud tasks queues add-iam-policy-binding "$3" --project="$PROJECT" --location="$REGION" \
+    --member="$1" --role="$2"
 }
 
 # The functions' source: your code, the wheel of this repository, and requirements pinned to the tested files.
@@ -213,10 +223,13 @@ deploy_function() {
   variables=(
     GORCHESTRATE_BACKEND=cloud
     "GORCHESTRATE_LEASE_SECONDS=$LEASE_SECONDS"
+    "GORCHESTRATE_LAZY_TIMER_SECONDS=$LAZY_TIMER_SECONDS"
     "GORCHESTRATE_PROJECT=$PROJECT"
     "GORCHESTRATE_DATABASE=$DATABASE"
     "GORCHESTRATE_LOCATION=$REGION"
     "GORCHESTRATE_QUEUE=$QUEUE"
+    "GORCHESTRATE_QUEUES=${QUEUES:-1}"
+    "GORCHESTRATE_ACTIVITY_QUEUE=$ACTIVITY_QUEUE"
     "GORCHESTRATE_WORKER_URL=$WORKER_URL"
     "GORCHESTRATE_AUDIENCE=$WORKER_URL"
     "GORCHESTRATE_TASKS_ACCOUNT=$TASKS_EMAIL"

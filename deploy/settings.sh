@@ -12,7 +12,7 @@ REQUIRED=(
   MEMORY CPU CONCURRENCY INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX API_TIMEOUT WORKER_TIMEOUT
   LEASE_SECONDS RECOVERY_SCHEDULE SECRET_KEYS CALLBACK_KEYS SESSION_KEYS LOG_LEVEL
 )
-OPTIONAL=(ACCESS BUILD_ACCOUNT KMS_KEY PUBLIC_URL RATE_LIMIT)
+OPTIONAL=(ACCESS ACTIVITY_QUEUE BUILD_ACCOUNT KMS_KEY LAZY_TIMER_SECONDS PUBLIC_URL QUEUES RATE_LIMIT)
 
 # Reads NAME=value lines. The file is data: nothing in it is executed.
 load_settings() {
@@ -44,7 +44,8 @@ check_settings() {
     PROJECT API_ACCOUNT WORKER_ACCOUNT TASKS_ACCOUNT
   expect '^[a-z][a-z0-9-]*$' 'write a location such as us-central1' REGION FIRESTORE_LOCATION
   expect '^(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])$' 'write (default), or lower-case letters, digits and hyphens' DATABASE
-  expect '^[A-Za-z0-9-]{1,100}$' 'letters, digits and hyphens, at most 100 of them' QUEUE
+  expect '^[A-Za-z0-9-]{1,100}$' 'letters, digits and hyphens, at most 100 of them' QUEUE ACTIVITY_QUEUE
+  expect '^[1-9][0-9]?$' 'write a number of queues from 1 to 99, or nothing' QUEUES
   expect '^[A-Za-z0-9.-]+@[A-Za-z0-9.-]+$' 'write the e-mail address of an account' BUILD_ACCOUNT
   # A longer name has no deterministic URL: the host's first label has 63 characters, 14 of them for the project.
   hint='lower-case letters, digits and hyphens, at most 49 of them'
@@ -62,10 +63,14 @@ check_settings() {
   expect '^[0-9]+$' 'write a whole number' QUEUE_CONCURRENT_DISPATCHES QUEUE_DOUBLINGS CONCURRENCY \
     INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX
   expect '^([0-9]+|-1|unlimited)$' 'write a whole number or unlimited' QUEUE_ATTEMPTS
-  expect '^[0-9]+(\.[0-9]+)?$' 'write a number' QUEUE_DISPATCHES_PER_SECOND LEASE_SECONDS
+  expect '^[0-9]+(\.[0-9]+)?$' 'write a number' QUEUE_DISPATCHES_PER_SECOND LEASE_SECONDS LAZY_TIMER_SECONDS
   expect '^[0-9]+(\.[0-9]+)?[smhd]?$' 'write a duration such as 60s' QUEUE_RETRY_DURATION QUEUE_BACKOFF_MIN \
     QUEUE_BACKOFF_MAX API_TIMEOUT WORKER_TIMEOUT
   expect '^[0-9.]+[A-Za-z]*$' 'write an amount such as 512Mi or 1' MEMORY CPU
+  # Recovery creates the tasks of lazy timers two minutes ahead.
+  [[ $RECOVERY_SCHEDULE == '* * * * *' || ${LAZY_TIMER_SECONDS:-0} == 0 ]] ||
+    die "$file: LAZY_TIMER_SECONDS is '$LAZY_TIMER_SECONDS': write 0, because RECOVERY_SCHEDULE is not '* * * * *'"
+  [[ $ACTIVITY_QUEUE != "$QUEUE" ]] || die "$file: ACTIVITY_QUEUE and QUEUE must differ"
   [[ $API_FUNCTION != "$WORKER_FUNCTION" ]] || die "$file: API_FUNCTION and WORKER_FUNCTION must differ"
   [[ $API_ACCOUNT != "$WORKER_ACCOUNT" && $API_ACCOUNT != "$TASKS_ACCOUNT" && $WORKER_ACCOUNT != "$TASKS_ACCOUNT" ]] ||
     die "$file: API_ACCOUNT, WORKER_ACCOUNT and TASKS_ACCOUNT must differ"
@@ -100,6 +105,14 @@ derive() {
   WORKER_EMAIL="$WORKER_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
   TASKS_EMAIL="$TASKS_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
   RECOVERY_JOB="$WORKER_FUNCTION-recover"
+  local number
+  ALL_QUEUES=("$QUEUE")
+  for ((number = 2; number <= ${QUEUES:-1}; number++)); do ALL_QUEUES+=("$QUEUE-$number"); done
+  if [[ -n $ACTIVITY_QUEUE ]]; then ALL_QUEUES+=("$ACTIVITY_QUEUE"); fi
+  if [[ -z $LAZY_TIMER_SECONDS ]]; then
+    LAZY_TIMER_SECONDS=0
+    if [[ $RECOVERY_SCHEDULE == '* * * * *' ]]; then LAZY_TIMER_SECONDS=600; fi
+  fi
   # The functions may use only this database of the project.
   DATABASE_CONDITION="expression=resource.name==\"projects/$PROJECT/databases/$DATABASE\",title=gorchestrate-$QUEUE"
 }

@@ -41,8 +41,11 @@ main() {
   say "Functions"
   remove gcloud functions delete "$API_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
   remove gcloud functions delete "$WORKER_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
-  say "Task queue $QUEUE, with all its tasks (its name may be blocked for three days)"
-  remove gcloud tasks queues delete "$QUEUE" "${at[@]}"
+  local queue
+  for queue in "${ALL_QUEUES[@]}"; do
+    say "Task queue $queue, with all its tasks (its name may be blocked for three days)"
+    remove gcloud tasks queues delete "$queue" "${at[@]}"
+  done
   say "Keys in Secret Manager"
   if $delete_data; then for_each_key delete_key; else for_each_key deny_key; fi
   say "Roles and service accounts"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Collection
+import sys
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TextIO
 
 from rich.markup import escape
 
@@ -21,6 +24,9 @@ from cloud_adapter.engine.registry import by_name
 from cloud_adapter.hosting.source import load_workflows
 from cloud_adapter.settings import SecretSettings
 from workflow_core import DefinitionError, Workflow
+
+PROGRESS_SECONDS = 5.0
+"""How often the progress is printed, to the standard error."""
 
 SHOWN_MAX = 20
 """The maximum number of instances that the text output lists for one problem."""
@@ -77,7 +83,22 @@ async def _check(against: str, workflows: list[type[Workflow]], settings: Secret
             stack.push_async_callback(codec.close)
         store = open_store(against)
         stack.push_async_callback(store.close)
-        return await check_store(store, workflows, codec)
+        return await check_store(store, workflows, codec, Progress(sys.stderr))
+
+
+class Progress:
+    """Prints how far a long check is: every few seconds, so that a short one prints nothing."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._began = self._told = clock()
+
+    def __call__(self, count: int) -> None:
+        now = self._clock()
+        if now - self._told >= PROGRESS_SECONDS:
+            self._told = now
+            print(f"{count:,} live instances read, {count / (now - self._began):,.0f} a second", file=self._stream)
 
 
 def _print(

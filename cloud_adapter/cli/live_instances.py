@@ -1,19 +1,21 @@
 """Reads all instances of a store that have not ended, or still have something due.
 
-Listings contain only summaries. The documents are loaded a few at a time, so that many large ones fit into the memory.
+Listings contain only summaries. The documents are loaded a limited number at a time, so that many large ones fit into
+the memory.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import DamagedDocument, InstanceNotFound
-from cloud_adapter.ports import Store
+from cloud_adapter.ports import Page, Store
 from cloud_adapter.stores.listings import EPOCH
 from cloud_adapter.summaries import Due, Summary
 from workflow_core import Status
@@ -23,8 +25,12 @@ LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
 
 PAGE = 100
 
-LOADS = 10
-"""How many instances are loaded at the same time."""
+LOADS = 32
+"""How many instances are loaded at the same time, of all workflows together. Each status of a workflow that is read
+holds at most as many in memory."""
+
+SCANS = 3
+"""How many workflows are read at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,54 +41,127 @@ class Damaged:
     what: str
 
 
-async def live_instances(store: Store) -> AsyncIterator[Instance | Damaged]:
+async def live_instances(store: Store) -> AsyncGenerator[Instance | Damaged]:
     """Yields live instances, and ended ones that still have something due: teardowns, or the report to a parent. One
-    that moves in the meantime may be yielded twice, with its latest state last."""
-    for workflow in await store.workflows():
-        newest = (await store.list(workflow, limit=1)).instances
-        since = (newest[0].updated_at or EPOCH) - CLOCK_SKEW if newest else EPOCH
-        for status in LIVE:
-            async for found in _listed(store, workflow, status):
-                yield found
-        # A listing is ordered by the last update. An instance that is updated moves to a page that was already read, so
-        # everything that was updated since the start is listed again.
-        async for found in _listed(store, workflow, since=since):
-            yield found
+    that moves in the meantime may be yielded twice, with its latest state last. The order is otherwise arbitrary, since
+    workflows and statuses are read side by side."""
+    reader = _Reader(store)
+    async with aclosing(_merged([reader.workflow(name) for name in await store.workflows()], SCANS)) as found:
+        async for instance in found:
+            yield instance
     last: Due | None = None
     while due := await store.due(datetime.max.replace(tzinfo=UTC), PAGE, after=last):
-        async for found in _loaded(store, [entry for entry in due if entry.status not in LIVE]):
-            yield found
+        async for instance in reader.loaded([entry for entry in due if entry.status not in LIVE]):
+            yield instance
         last = due[-1]
 
 
-async def _listed(
-    store: Store, workflow: str, status: str | None = None, since: datetime = EPOCH
-) -> AsyncIterator[Instance | Damaged]:
-    """Yields the live instances of a listing until the first one that was last updated before ``since``."""
-    cursor: str | None = None
-    while True:
-        page = await store.list(workflow, status=status, limit=PAGE, cursor=cursor)
-        for what in page.damaged:
-            yield Damaged(workflow, what)
-        recent = [entry for entry in page.instances if (entry.updated_at or EPOCH) >= since]
-        async for found in _loaded(store, [entry for entry in recent if entry.status in LIVE]):
-            yield found
-        cursor = page.cursor
-        if cursor is None or len(recent) < len(page.instances):
-            return
+class _Reader:
+    """Reads instances of a store, a limited number at a time."""
 
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._loads = asyncio.Semaphore(LOADS)
 
-async def _loaded(store: Store, found: Sequence[Summary | Due]) -> AsyncIterator[Instance | Damaged]:
-    for first in range(0, len(found), LOADS):
-        for instance in await asyncio.gather(*(_load(store, entry) for entry in found[first : first + LOADS])):
-            if instance is not None:
+    async def workflow(self, name: str) -> AsyncGenerator[Instance | Damaged]:
+        """Yields the live instances of a workflow."""
+        newest = (await self.store.list(name, limit=1)).instances
+        since = (newest[0].updated_at or EPOCH) - CLOCK_SKEW if newest else EPOCH
+        async with aclosing(_merged([self._listed(name, status) for status in LIVE], len(LIVE))) as found:
+            async for instance in found:
                 yield instance
+        # A listing is ordered by the last update. An instance that is updated moves to a page that was already read, so
+        # everything that was updated since the start is listed again.
+        async for instance in self._listed(name, since=since):
+            yield instance
+
+    async def _listed(
+        self, workflow: str, status: str | None = None, since: datetime = EPOCH
+    ) -> AsyncGenerator[Instance | Damaged]:
+        """Yields the live instances of a listing until the first one that was last updated before ``since``."""
+        following: asyncio.Task[Page] | None = self._page(workflow, status, None)
+        try:
+            while following is not None:
+                page, following = await following, None
+                recent = [entry for entry in page.instances if (entry.updated_at or EPOCH) >= since]
+                if page.cursor is not None and len(recent) == len(page.instances):
+                    following = self._page(workflow, status, page.cursor)  # while this one is loaded
+                for what in page.damaged:
+                    yield Damaged(workflow, what)
+                async for instance in self.loaded([entry for entry in recent if entry.status in LIVE]):
+                    yield instance
+        finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.wait([following])
+
+    def _page(self, workflow: str, status: str | None, cursor: str | None) -> asyncio.Task[Page]:
+        async def read() -> Page:
+            return await self.store.list(workflow, status=status, limit=PAGE, cursor=cursor)
+
+        return asyncio.create_task(read())
+
+    async def loaded(self, found: Sequence[Summary | Due]) -> AsyncGenerator[Instance | Damaged]:
+        """Yields the instances that still exist."""
+        for first in range(0, len(found), LOADS):
+            for instance in await asyncio.gather(*map(self._load, found[first : first + LOADS])):
+                if instance is not None:
+                    yield instance
+
+    async def _load(self, found: Summary | Due) -> Instance | Damaged | None:
+        async with self._loads:
+            try:
+                return await self.store.load(found.workflow, found.id)
+            except DamagedDocument as error:
+                return Damaged(found.workflow, str(error))
+            except InstanceNotFound:  # deleted in the meantime
+                return None
 
 
-async def _load(store: Store, found: Summary | Due) -> Instance | Damaged | None:
+async def _merged(
+    sources: Sequence[AsyncGenerator[Instance | Damaged]], at_a_time: int
+) -> AsyncGenerator[Instance | Damaged]:
+    """Yields what several sources yield, reading some of them at a time.
+
+    Raises:
+        Exception: the first error of a source. The others were stopped.
+    """
+    rest = iter(sources)
+    results: asyncio.Queue[Instance | Damaged] = asyncio.Queue(maxsize=LOADS)
+
+    async def read() -> None:
+        for source in rest:
+            async with aclosing(source):
+                async for instance in source:
+                    await results.put(instance)
+
+    async def read_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_a_time, len(sources))):
+                group.create_task(read())
+
+    reading = asyncio.create_task(read_all())
     try:
-        return await store.load(found.workflow, found.id)
-    except DamagedDocument as error:
-        return Damaged(found.workflow, str(error))
-    except InstanceNotFound:  # deleted in the meantime
-        return None
+        while not (reading.done() and results.empty()):
+            getting = asyncio.ensure_future(results.get())
+            try:
+                await asyncio.wait([reading, getting], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not getting.done():
+                    getting.cancel()
+                    await asyncio.wait([getting])
+            if not getting.cancelled():
+                yield getting.result()
+        await reading
+    except ExceptionGroup as group:
+        raise _first(group) from None
+    finally:
+        reading.cancel()
+        await asyncio.wait([reading])
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,4 +1,4 @@
-"""The command ``gorchestrate``: ``new``, ``dev``, ``check``, ``deploy``, ``copy``, diagrams, keys and others.
+"""The command ``gorchestrate``: ``new``, ``dev``, ``check``, ``deploy``, ``copy``, ``cost``, diagrams, keys and others.
 
 The commands about instances are in ``cloud_adapter.cli.instances``, and ``login`` and ``logout`` in
 ``cloud_adapter.cli.login``.
@@ -22,6 +22,7 @@ import typer
 
 from cloud_adapter.cli import check as check_command
 from cloud_adapter.cli import copy_command, demo_users, deployment, instances, login, projects
+from cloud_adapter.cli import cost as cost_command
 from cloud_adapter.cli import demo as demo_script
 from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.cli.output import SafeConsole
@@ -262,6 +263,20 @@ def deploy(
     if code == 0 and not yes:
         typer.echo("\nNothing was changed. To deploy, run the command again with --yes.")
     raise typer.Exit(code)
+
+
+@app.command()
+def cost(
+    source: Source,
+    orders: Annotated[int, typer.Option(help="How many instances to price.", min=1)] = 1_000_000,
+    rounds: Annotated[int, typer.Option(help="How many times each loop runs.", min=0, max=1_000)] = 1,
+    lazy_timer_seconds: Annotated[
+        float, typer.Option(help="The setting of the deployment: later timers cost no task at first. 0: all do.", min=0)
+    ] = 600,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Prints what the cheapest and the dearest path of each workflow in SOURCE cost: reads, writes, tasks, dollars."""
+    cost_command.run(source, orders=orders, rounds=rounds, lazy_seconds=lazy_timer_seconds, as_json=as_json)
 
 
 @app.command()

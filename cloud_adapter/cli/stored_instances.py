@@ -6,7 +6,7 @@ handles, such as added or moved statements, are not problems.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,11 +87,19 @@ class Report:
         }
 
 
-async def check_store(store: Store, workflows: Iterable[type[Workflow]], codec: Codec | None = None) -> Report:
+async def check_store(
+    store: Store,
+    workflows: Iterable[type[Workflow]],
+    codec: Codec | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Report:
     """Checks every live instance of a store, including instances of workflows that are not among ``workflows``, and
     ended instances with unfinished cleanups.
 
     Instances may move during the check. Those that did are checked again at the end.
+
+    Args:
+        progress: called with the number of instances that were checked so far, after each of them.
 
     Raises:
         Unavailable: the store did not answer; try again.
@@ -105,6 +113,7 @@ async def check_store(store: Store, workflows: Iterable[type[Workflow]], codec: 
             found[instance.workflow, instance.what] = [(problem, Place(""))]
         else:
             found[instance.workflow, instance.id] = await _check_instance(known, instance, secrets)
+        progress(len(found))
     report = Report()
     for (workflow, _), problems in sorted(found.items()):
         report.checked[workflow] = report.checked.get(workflow, 0) + 1

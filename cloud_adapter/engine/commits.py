@@ -219,7 +219,7 @@ class Committer:
         if self._transactional is not None:
             writer = self._transactional.writer(change.create, change.delete)
         else:
-            await _concurrently(self.queue.create, change.create, self.queue.calls_max)
+            await concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases:
             # Set only now, because creating the tasks took time.
             change = change.lease_until(self.clock.now() + self.options.lease)
@@ -248,7 +248,7 @@ class Committer:
                 text = error_text(error)[:ERROR_CHARS_MAX]
                 logs.transition("timer not deleted", instance.workflow, instance.id, level=logging.WARNING, error=text)
 
-        await _concurrently(delete, names, self.queue.calls_max)
+        await concurrently(delete, names, self.queue.calls_max)
 
     async def _write(self, change: Change, write: Write, conflicts: int | None) -> Instance:
         attempt, token = 0, change.instance.tokens[-1]
@@ -295,7 +295,7 @@ class Committer:
                 await self.pause(attempt)
 
 
-async def _concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequence[T], calls_max: int) -> None:
+async def concurrently(call: Callable[[T], Awaitable[None]], arguments: Sequence[T], calls_max: int) -> None:
     """Makes a call for each argument, in their order, up to ``calls_max`` at a time.
 
     Raises:

@@ -365,31 +365,30 @@ class Engine:
         await self._inbox.run(self._ref_of(body), body)
 
     async def check_store(self) -> None:
-        """Checks the store with one read.
-
-        Raises:
-            Unavailable: the store does not answer.
-        """
+        """Checks the store with one read. Raises ``Unavailable`` if it does not answer."""
         await self.store.ping()
 
-    async def recover(self, *, ahead: timedelta = timedelta(), limit: int = 1000) -> int:
+    async def recover(
+        self, *, ahead: timedelta = timedelta(), limit: int = 1000, seconds: float = 3600, try_postponed: bool = False
+    ) -> int:
         """Schedules instances again that should be moving but are not: after a crash, a lost task, or a purged queue.
 
         Instances that this code cannot move are logged and skipped: the definition no longer has their statement or
         timeout, their fields no longer match their types, a condition raises, or this engine does not serve their
-        workflow.
+        workflow. They are postponed (see ``recovery.py``), unless they change, or code in a new process can move them.
 
         Args:
             ahead: also schedules instances that will be due within this time.
             limit: the most instances to schedule, the longest overdue first.
+            seconds: after this time, no more instances are looked at.
+            try_postponed: also tries the postponed instances, even if this is not the first call.
 
-        Returns:
-            The number of scheduled instances.
+        Returns: the number of scheduled instances.
 
         Raises:
             Unavailable: try again.
         """
-        return await self._recovery.run(ahead, limit)
+        return await self._recovery.run(ahead, limit, seconds, try_postponed)
 
     def _ref_of(self, body: InstanceTask) -> InstanceRef:
         """Returns the reference of a task's instance.

@@ -30,7 +30,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cloud_adapter.document import InboxEntry
-from cloud_adapter.engine.commits import Committer
+from cloud_adapter.engine.commits import Committer, concurrently
 from cloud_adapter.engine.decisions import Contended, Deferrable, Leased, NotListening
 from cloud_adapter.engine.lanes import Lanes
 from cloud_adapter.engine.refs import InstanceRef
@@ -43,6 +43,13 @@ from workflow_core.events import stable_key
 
 COLLECT_MAX = 200
 """The most entries that are read at a time."""
+
+
+ENTRIES_MAX = 10_000
+"""The most entries that recovery reads of one range of ages."""
+
+MINUTE, RECENT = timedelta(minutes=1), timedelta(minutes=10)
+OLDEST = 32 * RECENT
 
 
 Opener = Callable[[Mapping[str, Any]], Deferrable]
@@ -174,19 +181,52 @@ class Inbox:
         data = json.loads(body)
         return self._openers[data["kind"]](data)
 
-    async def recover(self, workflows: Mapping[str, type[Workflow]], before: datetime, salt: str, limit: int) -> int:
+    async def recover(
+        self,
+        workflows: Mapping[str, type[Workflow]],
+        before: datetime,
+        salt: str,
+        limit: int,
+        *,
+        everything: bool,
+    ) -> int:
         """Creates collecting tasks for the inboxes that have an entry older than ``before``. Returns how many.
+
+        An entry that cannot be processed, because its instance is paused or cannot move, is looked at less often the
+        older it is. Otherwise, such entries would be read by each call, and hide newer ones.
+
+        Args:
+            everything: looks at entries of all ages.
 
         Raises:
             Unavailable: try again.
         """
-        now = self.committer.clock.now()
-        found: Sequence[tuple[str, str]] = await self.committer.store.uncollected(before, limit)
-        served = [(workflow, id) for workflow, id in found if workflow in workflows]
-        for workflow, id in served:
+        now, queue = self.committer.clock.now(), self.committer.queue
+        found: dict[tuple[str, str], None] = {}
+        for since, until in [(None, before)] if everything else ages(now, before):
+            found |= dict.fromkeys(await self.committer.store.uncollected(until, ENTRIES_MAX, since=since))
+        served = [(workflow, id) for workflow, id in found if workflow in workflows][:limit]
+
+        async def collect(owner: tuple[str, str]) -> None:
+            workflow, id = owner
             task = CollectTask(workflow=workflow, id=id, pc=0, created_at=now, due=now, is_last=True)
-            await self.committer.queue.create(task.task(salt))
+            await queue.create(task.task(salt))
+
+        await concurrently(collect, served, queue.calls_max)
         return len(served)
+
+
+def ages(now: datetime, before: datetime) -> Sequence[tuple[datetime | None, datetime]]:
+    """Returns the ranges of times in which the entries were posted that recovery looks at in this minute: always those
+    of the last ten minutes, those that are up to twice as old every ten minutes, and so on; those that are older than
+    320 minutes every 320 minutes."""
+    ranges: list[tuple[datetime | None, datetime]] = [(now - RECENT, before)]
+    minute, age = int(now.timestamp()) // 60, RECENT
+    while age <= OLDEST:
+        if minute % (age // MINUTE) == 0:
+            ranges.append((now - 2 * age if age < OLDEST else None, now - age))
+        age *= 2
+    return ranges
 
 
 def entry_name(kind: str, *about: object) -> str:

@@ -13,7 +13,8 @@ Theory of operation: which tasks a commit creates.
    an instance that was paused or failed. They treat all work as new. The commit that ends a lease also creates tasks
    for timeouts that are overdue: theirs were put off until the lease expires.
 3. Each timeout and each attempt of an activity has its own task. Its wait stores the token of the commit that created
-   the task, called its *fence*. A wait without a fence has no task yet.
+   the task, called its *fence*. A wait without a fence has no task yet. A lazy timer has a fence of its own kind, and
+   recovery creates its task; see ``schedule.py``.
 
 Theory of operation: names of tasks. A queue accepts each name only once, which makes a repeated call harmless.
 
@@ -36,6 +37,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from cloud_adapter.clock import CLOCK_SKEW
@@ -93,21 +95,20 @@ class Before:
     Attributes:
         instance: the instance as it is stored, except its execution, which may since have been changed in memory.
         due: the work for which tasks were created.
-        timers: the timeouts and attempts that have tasks.
+        timers: the timeouts and attempts that have tasks, and from when on; None: since their commit.
         is_live: whether the instance was live.
     """
 
     instance: Instance
     due: AbstractSet[Due]
-    timers: AbstractSet[Timer]
+    timers: Mapping[Timer, datetime | None]
     is_live: bool
 
     @classmethod
     def of(cls, instance: Instance) -> Before:
         """Returns the stored state of an instance that was not changed since it was loaded or saved."""
         execution = instance.execution
-        due, timers = frozenset(schedule.due(execution)), frozenset(schedule.timers(execution))
-        return cls(instance, due, timers, execution.live)
+        return cls(instance, frozenset(schedule.due(execution)), schedule.timers(execution), execution.live)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,8 @@ def plan(
     renews = isinstance(policy, Hold) and policy.renews
     waits = list(schedule.open_timeouts(after.execution))
     version = after.program.version
-    execution = to_store(after.execution, waits, token, version=version, now=now, counts=renews)
+    fence = partial(schedule.fence_of, token=token, now=now, lazy_after=options.lazy_after)
+    execution = to_store(after.execution, waits, fence, version=version, now=now, counts=renews)
     create = list(_timed(execution, after.program, token, now, horizon)) if waits else []
     lease: Lease | None = None
     # An event may be kept as long as its sender sees the lease in the document. An empty inbox therefore proves nothing
@@ -210,9 +212,15 @@ def plan(
         has_kept_events=lease is None and may_have_events,
         document=None,
     )
-    gone = before.timers - set(schedule.timers(execution)) - after.delivered
-    names = (timer_name(instance.workflow, instance.id, *timer) for timer in gone)
+    gone = before.timers.keys() - schedule.timers(execution).keys() - after.delivered
+    names = (timer_name(instance.workflow, instance.id, *timer) for timer in gone if _has_task(before, timer, now))
     return Change(instance, token, tuple(create), tuple(sorted(names)), isinstance(policy, Hold))
+
+
+def _has_task(before: Before, timer: Timer, now: datetime) -> bool:
+    """Whether the task of a timer may exist. Recovery, which creates that of a lazy one, has another clock."""
+    created_at = before.timers[timer]
+    return created_at is None or created_at <= now + CLOCK_SKEW
 
 
 def _timed(execution: Execution, program: Program, token: str, now: datetime, horizon: timedelta) -> Iterator[Task]:

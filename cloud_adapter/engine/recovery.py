@@ -4,27 +4,70 @@ Theory of operation. Each stored document says when its next work is due (``wake
 before the document was written. ``wake_at`` is therefore in the past only while that task is being delivered, or if it
 was lost. Scheduling again is safe in both cases, because a task that finds nothing to do changes nothing. A ``wake_at``
 that omits a kind of work breaks this; see ``schedule.py``.
+
+An instance that cannot move, because the code no longer has its statement or its document is damaged, would be read by
+every call. It is therefore postponed: ``wake_at`` is moved, by ten minutes at first and by twice as much each time. A
+commit computes ``wake_at`` anew, so whatever changes the instance ends this. A change of the code does too: the first
+call in each process also tries the postponed instances.
+
+A lazy timer has no task before recovery creates it, shortly before the deadline. Until then, each run creates it under
+the same name, so it is one task. Once the deadline has passed, that name may be the one of a task that was lost, so the
+task gets another one.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
 
 from cloud_adapter.document import Instance
-from cloud_adapter.engine.commits import Committer
+from cloud_adapter.engine.commits import Committer, concurrently
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER, Inbox
 from cloud_adapter.engine.registry import served
-from cloud_adapter.engine.schedule import due_timeouts, resume_at
+from cloud_adapter.engine.schedule import is_lazy, recoverable_timeouts, resume_at, timer_of
 from cloud_adapter.engine.session import Session
-from cloud_adapter.engine.tasks import ResumeTask, TimeoutTask
+from cloud_adapter.engine.tasks import ResumeTask, TimeoutTask, timer_name
 from cloud_adapter.engine.timers import accepted_timeout
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.observability import logs
 from cloud_adapter.summaries import Due
 from workflow_core import Workflow
 from workflow_core.error_texts import error_text
+
+PAGE: Final = 1_000
+"""The most instances that are found with one query."""
+
+POSTPONED_FIRST, POSTPONED_MAX = timedelta(minutes=10), timedelta(hours=6)
+"""For how long an instance that cannot move is postponed at first, and at most. The time doubles each time."""
+
+OVERDUE_MIN = timedelta(minutes=5)
+"""For how long an instance must be overdue before it is postponed: a newer revision of the code, which is just being
+deployed, may be able to move it."""
+
+UNSERVED_MIN = timedelta(hours=1)
+"""The same for an instance whose workflow this engine does not serve. Another service may share the database, and its
+own recovery moves the instance by then."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call of recovery.
+
+    Attributes:
+        salt: the same for all calls within a minute. They create the same tasks, which the queue accepts only once.
+        scheduled: the number of instances that were scheduled so far.
+    """
+
+    now: datetime
+    ahead: timedelta
+    salt: str
+    limit: int
+    ends_at: datetime
+    scheduled: int = 0
 
 
 class Recovery:
@@ -38,57 +81,85 @@ class Recovery:
         self.committer = committer
         self.inbox = inbox
         self.workflows = workflows
+        self._has_tried_postponed = False
 
-    async def run(self, ahead: timedelta, limit: int) -> int:
+    async def run(self, ahead: timedelta, limit: int, seconds: float, try_postponed: bool) -> int:
         """See ``Engine.recover``."""
-        now = self.committer.clock.now()
-        # Calls within the same minute create the same tasks, which the queue accepts only once.
-        salt = f"recover {int(now.timestamp()) // 60}"
-        scheduled = 0
-        last: Due | None = None
-        while scheduled < limit:
-            found = await self.committer.store.due(now + ahead, limit, after=last)
-            for due in found:
-                if scheduled < limit:
-                    scheduled += await self._recover(due, now, ahead, salt)
-            if len(found) < limit:
+        now, store, page = self.committer.clock.now(), self.committer.store, min(limit, PAGE)
+        call = _Call(now, ahead, f"recover {int(now.timestamp()) // 60}", limit, now + timedelta(seconds=seconds))
+        try_postponed = try_postponed or not self._has_tried_postponed
+        if try_postponed:
+            await self._recover_all(call, page, partial(store.postponed, now, page))
+            self._has_tried_postponed = True
+        await self._recover_all(call, page, partial(store.due, now + ahead, page))
+        before = now - UNCOLLECTED_AFTER
+        return call.scheduled + await self.inbox.recover(
+            self.workflows, before, call.salt, limit, everything=try_postponed
+        )
+
+    async def _recover_all(self, call: _Call, page: int, find: Callable[..., Awaitable[Sequence[Due]]]) -> None:
+        """Schedules all instances that ``find`` returns, page by page, until the limit or the end of the time.
+
+        As many are loaded at a time as the queue takes calls, not a whole page: they may be large.
+        """
+        calls_max, last = self.committer.queue.calls_max, None
+        while not self._is_over(call):
+            found = await find(after=last)
+            rest = list(found)
+            while rest and not self._is_over(call):
+                batch = rest[: min(calls_max, call.limit - call.scheduled)]
+                del rest[: len(batch)]
+                await concurrently(partial(self._recover, call), batch, calls_max)
+            if len(found) < page:
                 break
             last = found[-1]
-        before = now - UNCOLLECTED_AFTER
-        return scheduled + await self.inbox.recover(self.workflows, before, salt, limit)
 
-    async def _recover(self, due: Due, now: datetime, ahead: timedelta, salt: str) -> bool:
-        """Schedules an instance, if it can be moved. An error of one instance must not stop the recovery of others.
+    def _is_over(self, call: _Call) -> bool:
+        return call.scheduled >= call.limit or self.committer.clock.now() > call.ends_at
 
-        Instances are loaded one at a time, so that many large ones do not use up the memory.
-        """
+    async def _recover(self, call: _Call, due: Due) -> None:
+        """Schedules an instance, if it can be moved. An error of one instance must not stop the recovery of others."""
+        overdue_min = OVERDUE_MIN
         try:
+            if due.workflow not in self.workflows:
+                overdue_min = UNSERVED_MIN
             cls = served(self.workflows, due.workflow)
             instance = await self.committer.store.load(due.workflow, due.id)
-            session = Session(cls, await self.committer.secrets.opened(instance), now + ahead)
+            session = Session(cls, await self.committer.secrets.opened(instance), call.now + call.ahead)
             session.machine.check()
-            if _can_move(session, now, now + ahead):
-                await self._schedule(instance, now, ahead, salt)
-                return True
+            if _can_move(session, call.now, call.now + call.ahead):
+                await self._schedule(instance, call.now, call.ahead, call.salt)
+                call.scheduled += 1
+                return
             text = "the definition no longer has the statements that are due"
         except Unavailable:
             raise
         except Exception as error:
             text = error_text(error)[:500]
         logs.transition("cannot move", due.workflow, due.id, level=logging.WARNING, error=text)
-        return False
+        if due.wake_at <= call.now - (timedelta() if due.postponed else overdue_min):
+            await self.committer.store.postpone(due, call.now + postponement(due.postponed))
 
     async def _schedule(self, instance: Instance, now: datetime, ahead: timedelta, salt: str) -> None:
         execution = instance.execution
-        for wait in due_timeouts(execution, now + ahead):
+        for wait in recoverable_timeouts(execution, now, now + ahead):
             assert wait.deadline is not None
-            body = TimeoutTask.of(execution, wait, now)
-            await self.committer.queue.create(body.task(salt, max(now, wait.deadline)))
+            task = TimeoutTask.of(execution, wait, now).task(salt, max(now, wait.deadline))
+            if wait.deadline > now and is_lazy(wait.task):
+                assert wait.task is not None
+                name = timer_name(instance.workflow, instance.id, *timer_of(wait, wait.task))
+                task = replace(task, name=name)
+            await self.committer.queue.create(task)
         # In addition, because an overdue timeout hides other work in ``wake_at``.
         at = resume_at(execution, instance.lease, now)
         if at is not None and at <= now + ahead:
             resume = ResumeTask.of(execution, now)
             await self.committer.queue.create(resume.task(f"{salt} {execution.pc}", max(now, at)))
+
+
+def postponement(count: int) -> timedelta:
+    """Returns for how long an instance is postponed that was already postponed ``count`` times."""
+    return min(POSTPONED_FIRST * (1 << min(count, 10)), POSTPONED_MAX)
 
 
 def _can_move(session: Session, now: datetime, before: datetime) -> bool:
@@ -98,7 +169,8 @@ def _can_move(session: Session, now: datetime, before: datetime) -> bool:
         UserCodeError: a condition of the workflow raised, as it will when the task is delivered.
     """
     execution, lease = session.execution, session.instance.lease
-    if any(accepted_timeout(session, wait.event, wait.id) for wait in due_timeouts(execution, before)):
+    waits = recoverable_timeouts(execution, now, before)
+    if any(accepted_timeout(session, wait.event, wait.id) for wait in waits):
         return True
     at = resume_at(execution, lease, now)
     if at is None or at > before:

@@ -10,6 +10,11 @@ is done and becomes due again. Names of threads contain the pc. Names of waits a
 which is never used again.
 
 A new kind of work in the machine must be added to ``due``. Otherwise nothing wakes the instance for it.
+
+A timer that is due much later may be *lazy* (``EngineOptions.lazy_after``): most timers end before they are due, so
+the commit that stores it creates no task. Its fence says so. ``wake_at`` is then ``LAZY_AHEAD`` before the deadline:
+at that time, recovery has to look at the instance, and creates the task under the name that the commit would have given
+it. A lazy timer therefore depends on recovery, which must run every minute.
 """
 
 from __future__ import annotations
@@ -18,9 +23,17 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from cloud_adapter.document import Lease
+from cloud_adapter.engine.tasks import FENCE_LENGTH
 from workflow_core import Execution, ThreadStatus, WaitKind, WaitStatus
 from workflow_core.parked import active
-from workflow_core.wait_types import ActivityWait, AnyTimedWait, ChildWait, EventWait, HandlerWait
+from workflow_core.wait_types import ActivityWait, AnyTimedWait, ChildWait, EventWait, HandlerWait, TimedWait, TimerWait
+
+LAZY_AHEAD = timedelta(minutes=2)
+"""How long before its deadline recovery creates the task of a lazy timer. Recovery runs every minute, so the task is in
+time even if one run is missed."""
+
+_LAZY = "z"
+"""The first character of the fence of a lazy timer. Tokens are hexadecimal."""
 
 # An instance may have thousands of threads, and each commit looks at all of them several times. Looking up a member of
 # an enum class takes as long as everything else that is done for a thread, so the members are bound once.
@@ -82,9 +95,28 @@ def fenced(execution: Execution, fence: str) -> Iterator[AnyTimedWait]:
     return (wait for wait in _timeouts(execution) if wait.task == fence)
 
 
-def timers(execution: Execution) -> Iterator[Timer]:
-    """Yields the identities of the tasks of all timeouts and attempts that have one."""
-    return (timer_of(wait, wait.task) for wait in _timeouts(execution) if wait.task is not None)
+def fence_of(wait: TimedWait, token: str, now: datetime, lazy_after: timedelta | None) -> str:
+    """Returns the fence with which the commit of that token stores a wait.
+
+    Only timers are lazy: the end of an attempt moves with heartbeats, and an attempt seldom takes so long.
+    """
+    is_far = lazy_after is not None and wait.deadline is not None and wait.deadline > now + lazy_after
+    return _LAZY + token[1:] if is_far and isinstance(wait, TimerWait) else token
+
+
+def is_lazy(fence: str | None) -> bool:
+    """Whether a fence is the one of a lazy timer."""
+    return fence is not None and len(fence) == FENCE_LENGTH and fence.startswith(_LAZY)
+
+
+def timers(execution: Execution) -> dict[Timer, datetime | None]:
+    """Returns the identities of the tasks of all timeouts and attempts that have a fence. For a lazy timer, the value
+    is the time at which its task is created; for others, it is None."""
+    return {timer_of(wait, wait.task): _created_at(wait) for wait in _timeouts(execution) if wait.task is not None}
+
+
+def _created_at(wait: AnyTimedWait) -> datetime | None:
+    return wait.deadline - LAZY_AHEAD if wait.deadline is not None and is_lazy(wait.task) else None
 
 
 def timer_of(wait: AnyTimedWait, task: str) -> Timer:
@@ -107,8 +139,10 @@ def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datet
 
 
 def wake_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
-    """Returns when the next work is due, including timeouts."""
-    times = [] if not execution.live else [wait.deadline for wait in _timeouts(execution) if wait.deadline is not None]
+    """Returns when the next work is due, including timeouts. A lazy timer counts from the time at which recovery has to
+    create its task."""
+    waits = _timeouts(execution) if execution.live else ()
+    times = [_created_at(wait) or wait.deadline for wait in waits if wait.deadline is not None]
     resume = resume_at(execution, lease, now)
     return min([*times, *([] if resume is None else [resume])], default=None)
 
@@ -118,6 +152,13 @@ def due_timeouts(execution: Execution, before: datetime) -> list[AnyTimedWait]:
     if not execution.live:
         return []
     return [wait for wait in _timeouts(execution) if wait.deadline is not None and wait.deadline <= before]
+
+
+def recoverable_timeouts(execution: Execution, now: datetime, before: datetime) -> list[AnyTimedWait]:
+    """Returns the timeouts for which recovery creates tasks: those that are due by ``before``, and the lazy ones whose
+    time has come."""
+    waits = due_timeouts(execution, max(before, now + LAZY_AHEAD))
+    return [wait for wait in waits if is_lazy(wait.task) or (wait.deadline is not None and wait.deadline <= before)]
 
 
 def stop_before(at: datetime, now: datetime, horizon: timedelta) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -10,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.observability.span import Trace
 from cloud_adapter.observability.telemetry import carrier
-from cloud_adapter.ports import Task
+from cloud_adapter.ports import LONG, Task
 from workflow_core import Execution
 from workflow_core.events import stable_key
 from workflow_core.wait_types import ActivityWait, AnyTimedWait
@@ -170,6 +171,11 @@ class ActivityTask(WaitTask):
     path = ACTIVITY_PATH
 
     attempt: int
+
+    def task(self, salt: str, at: datetime | None = None) -> Task:
+        """See ``InstanceTask.task``. The name says that the request may take long."""
+        task = super().task(salt, at)
+        return replace(task, name=task.name + LONG)
 
     def _about(self) -> tuple[str, ...]:
         return *super()._about(), str(self.attempt)

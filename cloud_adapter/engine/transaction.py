@@ -177,7 +177,10 @@ class Transactor:
         again = await self.committer.load(self.ref)
         if again.instance.version != session.instance.version and not isinstance(error, DuplicateKey):
             raise Conflict(f"{self.ref} has changed since an event was refused")
-        return await self._decide_alone(again, recording) is None
+        failed = await self._decide_alone(again, recording)
+        if isinstance(failed, DuplicateKey):  # an outcome is recorded: the entry was posted again, and came late
+            await self.committer.store.discard(entries[:1])
+        return failed is None or isinstance(failed, DuplicateKey)
 
     async def _decide_alone(self, session: Session, decision: Decision) -> BaseException | None:
         """Makes a decision that no request waits for, and commits it. Returns its error.

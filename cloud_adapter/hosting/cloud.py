@@ -58,7 +58,11 @@ class CloudRuntime:
         self.codec = codec_of(settings, clock)
         self.store = FirestoreStore(project=settings.project, database=settings.database, credentials=credentials)
         target = TaskTarget(settings.worker_url, settings.tasks_account, settings.audience or None)
-        self.queue = CloudTasksQueue(settings.project, settings.location, settings.queue, target, clock, credentials)
+        self.queue = CloudTasksQueue(
+            *(settings.project, settings.location, settings.queue, target, clock, credentials),
+            queues=settings.queues,
+            long_queue=settings.activity_queue,
+        )
         self.pools = SyncPools(settings.sync_threads or REQUESTS_MAX)
         self.engine = Engine(
             table.values(),

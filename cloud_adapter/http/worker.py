@@ -35,6 +35,10 @@ BODY_BYTES_MAX = TASK_BYTES_MAX + 100_000
 CANARY_PATH = "/canary"
 """Answered with 2xx if tasks reach the worker and the worker reaches its database. deploy.sh sends a task there."""
 
+RECOVERED_MAX, RECOVERY_SECONDS = 100_000, 45.0
+"""How many instances one call of ``/recover`` schedules, and how long it may take. The next call, a minute later, goes
+on."""
+
 TASK_PATHS = (RESUME_PATH, TIMEOUT_PATH, ACTIVITY_PATH, COLLECT_PATH)
 
 _TASK_HEADERS = {
@@ -67,7 +71,8 @@ def create_worker(engine: Engine, authorize: Authorize, *, lifespan: Lifespan[St
 
     async def recover(request: Request) -> Response:
         await check(request)
-        return JSONResponse({"scheduled": await engine.recover()})
+        scheduled = await engine.recover(limit=RECOVERED_MAX, seconds=RECOVERY_SECONDS)
+        return JSONResponse({"scheduled": scheduled})
 
     async def canary(request: Request) -> Response:
         await check(request)

@@ -70,7 +70,12 @@ _VERSION_1 = (
     "CREATE INDEX tasks_due ON gorchestrate.tasks (due_at, name) INCLUDE (turns) WHERE ended_at IS NULL",
     "CREATE INDEX tasks_ended ON gorchestrate.tasks (ended_at) WHERE ended_at IS NOT NULL",
 )
-VERSIONS = (_VERSION_1,)
+_VERSION_2 = (
+    "ALTER TABLE gorchestrate.instances ADD COLUMN postponed INTEGER, ADD COLUMN postponed_until TIMESTAMPTZ",
+    "CREATE INDEX instances_postponed ON gorchestrate.instances (postponed_until, workflow, id) "
+    "WHERE postponed_until IS NOT NULL",
+)
+VERSIONS = (_VERSION_1, _VERSION_2)
 """The statements that upgrade a database to each version from the previous one. Elements of past releases never
 change."""
 

@@ -12,10 +12,11 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError, Unavailable
-from cloud_adapter.ports import Clock, Task
+from cloud_adapter.ports import LONG, Clock, Task
 from cloud_adapter.queues.bodies import encoded_body
 from cloud_adapter.queues.cloud_task import CloudTask
 from cloud_adapter.queues.rules import DEADLINE_MAX, DEADLINE_MIN, SCHEDULE_AHEAD_MAX, TASK_NAME
@@ -50,8 +51,18 @@ class TaskTarget:
     audience: str | None = None
 
 
+def queue_names(queue: str, count: int) -> list[str]:
+    """Returns the names of several queues: ``orders``, ``orders-2``, ``orders-3``."""
+    return [queue, *(f"{queue}-{number}" for number in range(2, count + 1))]
+
+
 class CloudTasksQueue:
-    """A queue of Google Cloud Tasks, or of an emulator if ``CLOUD_TASKS_EMULATOR_HOST`` names one (host and port).
+    """One or several queues of Google Cloud Tasks, or of an emulator if ``CLOUD_TASKS_EMULATOR_HOST`` names one (host
+    and port).
+
+    A queue dispatches 500 tasks a second at most. With several queues, a hash of a task's name decides which one it is
+    in, so a deletion finds it without asking. If the number of queues changes, the tasks in all queues are still
+    delivered. A deletion may then miss its task, which finds nothing to do when it is delivered.
 
     The first call creates Google's client, in its event loop. Cloud Tasks has no groups, so the ``group`` of a task is
     ignored.
@@ -61,7 +72,12 @@ class CloudTasksQueue:
         clock: used to find tasks beyond the 30 days that Cloud Tasks schedules ahead. A task that is due later is sent
             after 30 days. The receiver must notice that it is too early.
         credentials: Google credentials; by default, the application default credentials.
+        queues: how many queues there are: ``queue``, ``queue-2`` and so on.
+        long_queue: the queue of the tasks whose names end with ``ports.LONG``; empty: the same as for others.
         dispatch_deadline: how long the worker may take for a delivery, 15 s to 30 min. Then the task is sent again.
+
+    Attributes:
+        paths: the full names of the queues, without the one of long tasks.
 
     Raises:
         SettingsError: an argument is invalid.
@@ -78,9 +94,12 @@ class CloudTasksQueue:
         clock: Clock,
         credentials: Credentials | None = None,
         *,
+        queues: int = 1,
+        long_queue: str = "",
         dispatch_deadline: timedelta = DISPATCH_DEADLINE,
     ) -> None:
-        for value, what in ((project, "project"), (location, "location"), (queue, "queue")):
+        names = [project, location, queue, long_queue or queue]
+        for value, what in zip(names, ("project", "location", "queue", "queue"), strict=True):
             if not value or "/" in value:
                 raise SettingsError(
                     f"the {what} of the task queue is {value!r}: it must be the id shown in the console"
@@ -89,7 +108,8 @@ class CloudTasksQueue:
             raise SettingsError(f"the worker's URL is {target.url!r}: it must start with https:// (locally, http://)")
         if not DEADLINE_MIN <= dispatch_deadline <= DEADLINE_MAX:
             raise SettingsError(f"the dispatch deadline is {dispatch_deadline}: it must be 15 seconds to 30 minutes")
-        self.path = f"projects/{project}/locations/{location}/queues/{queue}"
+        self.paths = [f"projects/{project}/locations/{location}/queues/{name}" for name in queue_names(queue, queues)]
+        self._long_path = f"projects/{project}/locations/{location}/queues/{long_queue}" if long_queue else ""
         self._target = target
         self._clock = clock
         self._credentials = credentials
@@ -117,7 +137,8 @@ class CloudTasksQueue:
             TooLarge: the body exceeds ``TASK_BYTES_MAX``.
             Unavailable: Cloud Tasks did not answer, rejected this caller, or does not have the queue.
         """
-        await self._connected().create(self.path, self._translate(task))
+        path = self._path(task.name, task.group)
+        await self._connected().create(path, self._translate(task))
 
     async def delete(self, name: str) -> None:
         """Deletes a task. A missing task is not an error.
@@ -163,7 +184,13 @@ class CloudTasksQueue:
     def _full_name(self, name: str) -> str:
         if TASK_NAME.fullmatch(name) is None:
             raise InvalidRequest(f"invalid task name {name[:100]!r}: it must be 1 to 500 of the characters A-Za-z0-9_-")
-        return f"{self.path}/tasks/{name}"
+        return f"{self._path(name)}/tasks/{name}"
+
+    def _path(self, name: str, group: str = "") -> str:
+        """Returns the path of a task's queue. A task without a name is never deleted, so its group decides."""
+        if self._long_path and name.endswith(LONG):
+            return self._long_path
+        return self.paths[crc32((name or group).encode()) % len(self.paths)]
 
     def _within_horizon(self, task: Task) -> datetime | None:
         if task.at is None:

@@ -13,7 +13,7 @@ COLUMNS = (
 )
 """The columns of a table of instances that contain a document: the names of its values. The long ones come last."""
 
-DUE_COLUMNS = ("workflow", "id", "status", "wake_at")
+DUE_COLUMNS = ("workflow", "id", "status", "wake_at", "postponed", "postponed_until", "revision")
 """The columns of what is due."""
 
 EXPIRED_KEYS_PER_COMMIT = 10

@@ -264,6 +264,7 @@ def test_an_option_that_is_wrong(invoke: Invoke, command: str, arguments: list[s
         ("GORCHESTRATE_LEASE_SECONDS", "0", "greater than or equal to 1"),
         ("GORCHESTRATE_MAX_WAIT_SECONDS", "long", "valid number"),
         ("GORCHESTRATE_MAX_BODY_BYTES", "1.5", "valid integer"),
+        ("GORCHESTRATE_LAZY_TIMER_SECONDS", "60", "at least 300"),
         ("GORCHESTRATE_RECOVER_SECONDS", "inf", "less than or equal to 3600"),
         ("GORCHESTRATE_NONSENSE", "1", "unknown setting"),
     ],

@@ -798,6 +798,8 @@ class StoreContract:
         assert list(await store.uncollected(before - MICROSECOND)) == wanted[:3]
         assert list(await store.uncollected(NOW)) == wanted[:1]
         assert list(await store.uncollected(NOW - MICROSECOND)) == []
+        assert list(await store.uncollected(before, since=NOW + 2 * SECOND)) == [("pizza", "b"), ("pizza", "late")]
+        assert list(await store.uncollected(NOW, since=NOW)) == []
         # The limit is of entries: the fourth is the second of "b".
         assert [len(await store.uncollected(before, limit)) for limit in (1, 2, 3, 4, 5)] == [1, 2, 3, 3, 4]
         loaded = await store.load("pizza", "b")
@@ -1143,6 +1145,74 @@ class StoreContract:
                 last = page[-1]
             assert met == expected, limit
 
+    @asynchronously
+    async def test_an_instance_is_postponed_until_it_is_due_again(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(an_instance(wake_at=NOW))
+        await store.create(an_instance("order-2", wake_at=NOW + SECOND))
+        later = NOW
+        for count in range(3):
+            (due,) = await store.due(later)
+            assert (due.id, due.wake_at, due.postponed) == ("order-1", later, count)
+            later = NOW + (count + 1) * MICROSECOND
+            await store.postpone(due, later)
+            assert await _due(store, later - MICROSECOND) == []
+            (postponed,) = await store.postponed(NOW)
+            assert (postponed, postponed.postponed) == (
+                Due("pizza", "order-1", Status.WAITING, later, count + 1),
+                count + 1,
+            )
+            assert list(await store.postponed(later)) == []
+        assert (await store.load("pizza", "order-1")).wake_at == later
+
+    @asynchronously
+    async def test_postponing_changes_nothing_else_and_a_commit_ends_it(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(an_instance(wake_at=NOW))
+        before = await store.load("pizza", "order-1", history=True)
+        (due,) = await store.due(NOW)
+        await store.postpone(due, NOW + 60 * SECOND)
+        after = await store.load("pizza", "order-1", history=True)
+        assert replace(after, version=before.version, wake_at=NOW) == before
+        with pytest.raises(Conflict):
+            await store.commit(changed(before))
+        await store.commit(replace(changed(after), wake_at=NOW + SECOND))
+        (due,) = await store.due(NOW + 90 * SECOND)
+        assert (due.wake_at, due.postponed) == (NOW + SECOND, 0)
+        assert list(await store.postponed(NOW)) == []
+        await store.postpone(due, NOW + 90 * SECOND)
+        assert [due.postponed for due in await store.postponed(NOW)] == [1], "it is counted anew"
+
+    @asynchronously
+    async def test_only_what_was_found_is_postponed(self, make_store: MakeStore) -> None:
+        store = make_store()
+        await store.create(an_instance(wake_at=NOW))
+        (due,) = await store.due(NOW)
+        await store.commit(replace(changed(await store.load("pizza", "order-1")), wake_at=NOW + SECOND))
+        committed = await store.load("pizza", "order-1")
+        await store.postpone(due, NOW + 60 * SECOND)
+        await store.postpone(replace(due, id="gone"), NOW + 60 * SECOND)
+        assert await store.load("pizza", "order-1") == committed
+        assert list(await store.postponed(NOW)) == []
+
+    @asynchronously
+    async def test_the_postponed_come_page_by_page_the_soonest_first(self, make_store: MakeStore) -> None:
+        store = make_store()
+        for number in (2, 0, 3, 1):
+            await store.create(an_instance(f"order-{number}", wake_at=NOW + number * SECOND))
+        for due in await store.due(NOW + 9 * SECOND):
+            await store.postpone(due, due.wake_at + 60 * SECOND)
+        (lifted,) = [due for due in await store.postponed(NOW) if due.id == "order-2"]
+        await store.commit(replace(changed(await store.load("pizza", lifted.id)), wake_at=NOW))
+        for limit in (1, 2, 5):
+            met: list[str] = []
+            last = None
+            while page := await store.postponed(NOW, limit, after=last):
+                assert len(page) <= limit
+                met += [due.id for due in page]
+                last = page[-1]
+            assert met == ["order-0", "order-1", "order-3"], limit
+
     # --- health ------------------------------------------------------------------------------
 
     @asynchronously
@@ -1181,6 +1251,8 @@ class StoreContract:
             store.list("pizza"),
             store.workflows(),
             store.due(NOW),
+            store.postpone(Due("pizza", "order-1", Status.WAITING, NOW, version=loaded.version), NOW),
+            store.postponed(NOW),
             store.ping(),
         ]
         for call in calls:

@@ -27,7 +27,7 @@ from starlette.responses import Response
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavailable
-from cloud_adapter.ports import TASK_BYTES_MAX, Clock, Task, TaskQueue
+from cloud_adapter.ports import LONG, TASK_BYTES_MAX, Clock, Task, TaskQueue
 from cloud_adapter.queues.cloud_task import CloudTask
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
@@ -106,7 +106,7 @@ class RealTimeHarness:
         await asyncio.sleep(seconds)
 
         async def nothing_due() -> bool:
-            pages = await self.client.list_tasks(parent=self.queue.path)
+            pages = await self.client.list_tasks(parent=self.queue.paths[0])
             due = [t.name.rpartition("/")[2] async for t in pages if t.schedule_time <= target]
             return set(due) <= set(self.worker.held)
 
@@ -114,21 +114,23 @@ class RealTimeHarness:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[Harness]:
+async def opened(queues: int = 1, long_queue: str = "") -> AsyncIterator[Harness]:
     clock = ManualClock()
     worker = Worker(Receiver(clock.now))
+    names = [QUEUE, *(f"{QUEUE}-{number}" for number in range(2, queues + 1))]
+    names += [QUEUE.removesuffix("q") + long_queue] if long_queue else []
     async with (
-        serve(queues=[QUEUE], clock=clock, grace_seconds=0) as emulator,
+        serve(queues=names, clock=clock, grace_seconds=0) as emulator,
         http_server(worker.handle) as url,
         environment(emulator.address),
-        a_queue(TaskTarget(url), clock) as queue,
+        a_queue(TaskTarget(url), clock, queues=queues, long_queue=long_queue) as queue,
     ):
         yield Harness(clock, emulator, queue, worker, url)
 
 
 @asynccontextmanager
-async def a_queue(target: TaskTarget, clock: Clock, id: str = "q") -> AsyncIterator[CloudTasksQueue]:
-    queue = CloudTasksQueue("p", "l", id, target, clock)
+async def a_queue(target: TaskTarget, clock: Clock, id: str = "q", **options: Any) -> AsyncIterator[CloudTasksQueue]:
+    queue = CloudTasksQueue("p", "l", id, target, clock, **options)
     try:
         yield queue
     finally:
@@ -156,9 +158,76 @@ class TestContract(QueueContract):
             http_server(worker.handle) as url,
             a_queue(TaskTarget(url), clock, id) as queue,
         ):
-            await client.create_queue(parent="projects/p/locations/l", queue=tasks_v2.Queue({"name": queue.path}))
+            await client.create_queue(parent="projects/p/locations/l", queue=tasks_v2.Queue({"name": queue.paths[0]}))
             yield RealTimeHarness(queue, worker, client)
-            await client.delete_queue(name=queue.path)
+            await client.delete_queue(name=queue.paths[0])
+
+
+class TestContractOfSeveralQueues(QueueContract):
+    """The same for three queues, and one for long tasks."""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[QueueHarness]:
+        async with opened(3, "slow") as harness:
+            yield harness
+
+    # Such a name is taken in one of the queues. Another task of that name may be in another one; the engine has none.
+    test_a_name_that_the_queue_has_given_is_taken = None  # type: ignore[assignment]
+
+
+async def names_in(h: Harness, queue: str) -> set[str]:
+    async with a_client(h.emulator.address) as client:
+        pages = await client.list_tasks(parent=QUEUE.removesuffix("q") + queue)
+        return {found.name.rpartition("/")[2] async for found in pages}
+
+
+def test_tasks_are_spread_over_the_queues_by_their_names() -> None:
+    async def main() -> None:
+        async with opened(3, "slow") as h:
+            at = h.now() + timedelta(hours=1)
+            names = [f"{number:x}" for number in range(90)]
+            for name in names:
+                await h.queue.create(task(name, at))
+                await h.queue.create(task(name + LONG, at))
+            found = [await names_in(h, queue) for queue in ("q", "q-2", "q-3")]
+            assert all(len(one) > 15 for one in found)
+            assert set.union(*found) == set(names)
+            assert sum(map(len, found)) == len(names)
+            assert await names_in(h, "slow") == {name + LONG for name in names}
+            for name in names:
+                await h.queue.delete(name)
+                await h.queue.delete(name + LONG)
+            assert [await names_in(h, queue) for queue in ("q", "q-2", "q-3", "slow")] == [set()] * 4
+
+    asyncio.run(main())
+
+
+def test_tasks_without_a_name_are_spread_by_their_groups() -> None:
+    async def main() -> None:
+        async with opened(3) as h:
+            at = h.now() + timedelta(hours=1)
+            for number in range(60):
+                await h.queue.create(Task("", "/resume", {}, at, group=f"pizza/order-{number}"))
+            assert all([len(await names_in(h, queue)) > 8 for queue in ("q", "q-2", "q-3")])
+
+    asyncio.run(main())
+
+
+def test_a_task_of_another_number_of_queues_is_delivered_and_its_deletion_does_no_harm() -> None:
+    async def main() -> None:
+        async with opened(3) as h:
+            names = [f"{number:x}" for number in range(20)]
+            for name in names:
+                await h.queue.create(task(name, h.now() + timedelta(seconds=1)))
+            async with a_queue(TaskTarget(h.url), h.clock, queues=2) as fewer:
+                for name in names:
+                    await fewer.delete(name)
+            left = [len(await names_in(h, queue)) for queue in ("q", "q-2", "q-3")]
+            assert left[2] > 0, "this queue is no longer used"
+            await h.advance(2)
+            assert len(h.receiver.deliveries) == sum(left), "it still delivers"
+
+    asyncio.run(main())
 
 
 def run(scenario: Callable[[Harness], Awaitable[None]]) -> None:

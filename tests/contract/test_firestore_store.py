@@ -965,10 +965,12 @@ def test_every_query_has_its_index_and_every_index_its_query(use: Use) -> None:
             cursor = (await store.list("pizza", status=status, order=order, limit=1)).cursor
             await store.list("pizza", status=status, order=order, cursor=cursor)
         await store.due(NOW)
+        await store.postponed(NOW)
         await store.inbox("pizza", "order-1")
         await store.uncollected(NOW)
+        await store.uncollected(NOW, since=NOW)
         queries = [request.structured_query for request in client.requests if hasattr(request, "structured_query")]
-        assert len(queries) == 15
+        assert len(queries) == 17
         composite, fields = declared()
         used: list[Any] = []
         for query in queries:
@@ -1025,7 +1027,9 @@ def test_what_no_query_needs_is_exempt_from_indexing(use: Use) -> None:
         await store.post(an_entry())
         entry = await client.document(f"workflows/pizza/instances/order-1/{INBOX}/entry-1").get()
         _, fields = declared()
-        assert {path for group, path in fields if group == INSTANCES} == set(instance.to_dict() or {}) - {"search"}
+        postponed = {"postponed", "postponed_until"}
+        written = set(instance.to_dict() or {}) | postponed
+        assert {path for group, path in fields if group == INSTANCES} == written - {"search"}
         assert {path for group, path in fields if group == KEYS} == set(key.to_dict() or {})
         assert {path for group, path in fields if group == INBOX} == set(entry.to_dict() or {})
         assert fields[INBOX, "body"]["indexes"] == []

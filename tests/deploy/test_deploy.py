@@ -15,6 +15,7 @@ import subprocess
 import venv
 import zipfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,7 @@ def test_the_functions_accept_the_settings_that_they_are_given(
     assert settings.worker_url == settings.audience == WORKER_URL
     assert settings.tasks_account == TASKS_ACCOUNT
     assert settings.public
+    assert settings.options().lazy_after == timedelta(minutes=10)
 
 
 def test_the_source_is_the_users_code_the_wheel_and_pinned_requirements(first: Run) -> None:

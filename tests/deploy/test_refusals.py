@@ -40,11 +40,19 @@ def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
         ({"DATABASE": '(default)",title=x'}, "DATABASE is '(default)\",title=x': write (default)"),
         ({"REGION": "us-central1/../x"}, "REGION is 'us-central1/../x': write a location"),
         ({"QUEUE": "q,title=x"}, "QUEUE is 'q,title=x': letters, digits and hyphens"),
+        ({"QUEUES": "0"}, "QUEUES is '0': write a number of queues from 1 to 99"),
+        ({"ACTIVITY_QUEUE": "q/x"}, "ACTIVITY_QUEUE is 'q/x': letters, digits and hyphens"),
+        ({"ACTIVITY_QUEUE": "gorchestrate"}, "ACTIVITY_QUEUE and QUEUE must differ"),
         ({"API_ACCOUNT": "a@b"}, "API_ACCOUNT is 'a@b': lower-case letters"),
         ({"API_ACCOUNT": "gorchestrate-worker"}, "API_ACCOUNT, WORKER_ACCOUNT and TASKS_ACCOUNT must differ"),
         ({"BUILD_ACCOUNT": "builder"}, "BUILD_ACCOUNT is 'builder': write the e-mail address"),
         ({"LOG_LEVEL": "INFO,X=1"}, "LOG_LEVEL is 'INFO,X=1': write DEBUG"),
         ({"LEASE_SECONDS": "60,X=1"}, "LEASE_SECONDS is '60,X=1': write a number"),
+        ({"LAZY_TIMER_SECONDS": "10m"}, "LAZY_TIMER_SECONDS is '10m': write a number"),
+        (
+            {"LAZY_TIMER_SECONDS": "600", "RECOVERY_SCHEDULE": "*/5 * * * *"},
+            "LAZY_TIMER_SECONDS is '600': write 0, because RECOVERY_SCHEDULE is not '* * * * *'",
+        ),
         ({"RATE_LIMIT": "1000001/s"}, "RATE_LIMIT is '1000001/s': write a rate"),
         ({"RATE_LIMIT": "20"}, "RATE_LIMIT is '20': write a rate such as 20/s or 600/m, or nothing"),
         ({"SECRET_KEYS": "k=1"}, "write the name of a secret in Secret Manager, or none, not the keys themselves"),
@@ -94,6 +102,19 @@ def test_settings_are_data_and_are_not_run(desk: Desk) -> None:
     run = desk.run("deploy.sh", "--dry-run", desk.settings(RECOVERY_SCHEDULE=f"$(touch {trap})"))
     assert run.process.returncode == 0
     assert not trap.exists()
+
+
+@pytest.mark.parametrize("script", ["deploy.sh", "teardown.sh"])
+def test_all_queues_are_created_and_deleted(desk: Desk, script: str) -> None:
+    run = desk.run(script, "--dry-run", desk.settings(QUEUES="3", ACTIVITY_QUEUE="slow"))
+    assert run.process.returncode == 0, run.process.stderr
+    verb = "create" if script == "deploy.sh" else "delete"
+    queues = re.findall(rf"gcloud tasks queues {verb} (\S+)", run.process.stdout)
+    assert queues == ["gorchestrate", "gorchestrate-2", "gorchestrate-3", "slow"]
+    if script == "deploy.sh":
+        granted = re.findall(r"gcloud tasks queues add-iam-policy-binding (\S+)", run.process.stdout)
+        assert sorted(granted) == sorted(4 * queues), "two roles of two accounts"
+        assert "GORCHESTRATE_QUEUES=3!GORCHESTRATE_ACTIVITY_QUEUE=slow" in run.process.stdout.replace("\\", "")
 
 
 @pytest.mark.parametrize("arguments", [["nowhere.env"], ["--dryrun"]])

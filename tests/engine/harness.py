@@ -38,7 +38,10 @@ DELIVERIES_MAX = 2_000
 RETRY = timedelta(seconds=5)
 """When a task that was not acknowledged is delivered again."""
 
-STORE = ("create", "load", "commit", "post", "inbox", "discard", "uncollected", "load_key", "list", "due", "ping")
+STORE = (
+    *("create", "load", "commit", "post", "inbox", "discard", "uncollected", "load_key", "list", "due", "postpone"),
+    *("postponed", "ping"),
+)
 QUEUE = ("create_task", "delete_task")
 
 Action = BaseException | Callable[[], Awaitable[object]]

@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
-from cloud_adapter.engine.commits import _concurrently
+from cloud_adapter.engine.commits import concurrently
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.errors import Conflict, InvalidRequest, Unavailable
 from cloud_adapter.ports import Task
@@ -272,7 +272,7 @@ def test_when_one_of_several_calls_fails_the_others_have_ended(calls_max: int, t
 
     async def calls() -> None:
         with pytest.raises(Unavailable):
-            await _concurrently(call, range(10), calls_max)
+            await concurrently(call, range(10), calls_max)
         assert sorted(ended) == sorted(begun) == list(range(min(calls_max, 10)))
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

@@ -179,6 +179,19 @@ async def test_a_post_that_arrives_again_after_its_event_was_decided_is_discarde
     assert await outcome(world, "a") == Outcome('"sum 1"')
 
 
+@in_world(Shop)
+async def test_a_post_that_arrives_again_after_its_event_was_rejected_is_discarded(world: World) -> None:
+    running = await baking(world)
+    await send(world, "Add", 13, outcome="a")
+    (entry,) = await world.store.inbox("shop", ID)
+    assert await baked(world, running) == ["baked"]
+    await world.store.post(entry)
+    await world.process.engine._inbox.try_collect(InstanceRef(Shop, ID))
+    assert not await world.store.inbox("shop", ID)
+    assert await outcome(world, "a") == Outcome(error="EventRejected", text="not thirteen")
+    check_idle(world.process)
+
+
 @pytest.mark.parametrize("applied", [False, True])
 @pytest.mark.parametrize("name", ["post", "commit", "inbox", "load", "load_key", "create_task", "discard"])
 @pytest.mark.parametrize("nth", [1, 2, 3])

@@ -130,7 +130,10 @@ async def test_nothing_is_done_for_healthy_instances(world: World) -> None:
     process = world.start()
     with process.calls() as calls:
         assert await process.engine.recover() == 0
-    assert calls == ["due", "uncollected"]
+    assert calls == ["postponed", "due", "uncollected"]
+    with process.calls() as calls:
+        assert await process.engine.recover() == 0
+    assert set(calls) == {"due", "uncollected"}, "only new code can move what is postponed"
     assert world.queue.tasks == tasks
     GATE.open()
     await world.finish(running)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
+import time
 from contextlib import closing
 from typing import Any
 
@@ -70,9 +71,10 @@ DAMAGES: dict[str, tuple[str, Any]] = {
 
 
 def damage(attacked: Attacked, id: str, column: str, value: Any) -> None:
+    overdue = time.time_ns() // 1000  # not so long that recovery postpones it
     with closing(sqlite3.connect(attacked.db)) as connection, connection:
         cursor = connection.execute(
-            f"UPDATE instances SET {column} = ?, wake_at = 1 WHERE workflow = 'store' AND id = ?", (value, id)
+            f"UPDATE instances SET {column} = ?, wake_at = {overdue} WHERE workflow = 'store' AND id = ?", (value, id)
         )
         assert cursor.rowcount == 1
 

@@ -93,7 +93,7 @@ class Traffic:
             self.entries += len(result)
         elif name == "uncollected":
             self.recovered += len(result)
-        elif name == "due":
+        elif name in ("due", "postponed"):
             self.due |= {(due.workflow, due.id) for due in result}
         elif name == "load" and (result.workflow, result.id) in self.due:
             waits = [wait for thread in result.execution.threads for wait in thread.waits]

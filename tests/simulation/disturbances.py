@@ -36,6 +36,7 @@ class Disturbances:
         self.badly_deployed: set[int] = set()
         self.was_badly_deployed = False
         self.recovered_at: float | None = None
+        self._lazy_at = 0.0
         self.damage = Damage(world)
         stream = world.scenario.stream
         self._kills, self._pauses, self._losses = map(stream, ("kills", "pauses", "lost tasks"))
@@ -148,6 +149,15 @@ class Disturbances:
         ):
             self.recover()
 
+    def recover_lazy(self) -> None:
+        """Recovers each minute while a lazy timer waits for its task."""
+        at = self.world.now - timedelta(seconds=2 * self.settings.skew)
+        wakeful = [one for one in self.world.database.all() if one.wake_at is not None and one.wake_at <= at]
+        if any(self.world.models[one.id].tasks.lazy for one in wakeful) and self._lazy_at <= self.world.timeline.now:
+            self._lazy_at = self.world.timeline.now + 60
+            self.world.timeline.at(self._lazy_at, self.recover_lazy)
+            self.recover()
+
     def recover(self) -> None:
         process = self.world.hosting.any_process(self.world.hosting.routes)
         if process is not None:
@@ -160,7 +170,11 @@ class Disturbances:
                 elif was_quiet and isinstance(answer, int) and self.recovered_at is None:
                     self.recovered_at = self.world.timeline.now
 
-            self.world.hosting.serve(actor, lambda: process.engine.recover(limit=limit), answered)
+            # What was repaired while the faults lasted is tried again, as new processes do.
+            are_over = self.world.timeline.now >= self.settings.quiet_at
+            self.world.hosting.serve(
+                actor, lambda: process.engine.recover(limit=limit, try_postponed=are_over), answered
+            )
 
     def _end_faults(self) -> None:
         self.world.say("the faults end")

@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from cloud_adapter import document, document_size, history
-from cloud_adapter.engine import commits, inbox, lanes, session, transaction
+from cloud_adapter.engine import commits, inbox, lanes, recovery, session, transaction
 from tests.simulation.scenario import Scenario
 from workflow_core.machine import events
 
@@ -28,6 +28,7 @@ class Limits:
         recovered_max: how many instances a recovery schedules.
         history: how many entries of its history an instance keeps, how many of them are the first ones, and how many
             of operators.
+        postpones: recovery postpones what cannot move at once, not after minutes.
         entry_bytes_max: how large an entry of an inbox may be; None: as large as any is.
     """
 
@@ -40,6 +41,7 @@ class Limits:
     told: int | None = None
     collected: int | None = None
     has_lax_checks: bool = False
+    postpones: bool = False
 
     @classmethod
     def of(cls, scenario: Scenario, *, is_contended: bool) -> Limits:
@@ -65,7 +67,8 @@ class Limits:
             tokens_kept: how many commits a document stores.
             room: how large it may be; 0: as large as any is.
         """
-        small: list[tuple[Any, str, int | None]] = [
+        small: list[tuple[Any, str, Any]] = [
+            (recovery, "OVERDUE_MIN", timedelta() if self.postpones else None),
             (document, "TOKENS_MAX", tokens_kept),
             (session, "TOKENS_MAX", tokens_kept),
             (commits, "TOKENS_MAX", tokens_kept),

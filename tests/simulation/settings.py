@@ -42,6 +42,7 @@ class Settings:
         has_bad_deployment: for a while, processes have a revision that knows no statement of any instance.
         has_damage: documents are damaged for a while.
         recovers: recovery runs every minute.
+        is_lazy: timers that are due later than in five minutes get their tasks from recovery.
         loses_tasks: the queue loses tasks.
         pause_seconds: how long a client waits between requests, on the average.
         quiet_at: when the faults end.
@@ -84,6 +85,7 @@ class Settings:
         # A task that meets a mistake at once is not tried again.
         self.is_mistaken_everywhere = chance("mistakes everywhere", 0.5) or not self.recovers
         self.loses_tasks = self.recovers and chance("losing tasks", 0.6)
+        self.is_lazy = self.recovers and chance("lazy timers", 0.4)
         self.pause_seconds = choice("pace of clients", (5.0, 5.0, 300.0))
         self.quiet_at = scenario.stream("end of faults").uniform(60, 300)
         self.weather = Weather.of(scenario, is_peaceful=self.is_peaceful, is_prompt=self.prompt, quiet_at=self.quiet_at)
@@ -92,6 +94,8 @@ class Settings:
             self.limits = Limits.of(scenario, is_contended=self.is_contended)
         elif self.has_mistakes and chance("mistakes in batches", 0.5):
             self.limits = Limits(batch=2, has_lax_checks=True)
+        if self.recovers and chance("postponing", 0.5):
+            self.limits = replace(self.limits, postpones=True)
         self.options = EngineOptions(
             task_age_max=timedelta(minutes=1 if self.prompt else 10),
             lease=timedelta(seconds=choice("lease", (20, 60))),
@@ -102,6 +106,7 @@ class Settings:
             buffer_max=choice("events kept", (1, 3, 100)),
             key_ttl=self.weather.key_ttl,
             horizon=self.limits.horizon,
+            lazy_after=timedelta(seconds=300) if self.is_lazy else None,
         )
         if self.is_repaired and chance("much to repair", 0.6):
             self.failing, self.options = 0.4, replace(self.options, retry=Retry(max_attempts=2))

@@ -25,7 +25,7 @@ from cloud_adapter.document import (
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest, Unavailable
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.stores.listings import PageReader, time_in
-from cloud_adapter.summaries import Due, Summary, summary_of
+from cloud_adapter.summaries import Due, Summary, read_due, summary_of
 
 Call = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 """Makes a call to the outside: gets its name, and what it does when it arrives there."""
@@ -89,10 +89,24 @@ class Database:
             document = with_whole_history(instance, old["entries"])
         else:
             document = document | {"entries": [*old["entries"], *document["entries"]]}
-        self.documents[at] = version + 1, document
+        self.documents[at] = version + 1, old | document
         self.damaged.pop(at, None)
         self.discard(taken)
         return written(instance, version + 1, document["entries_bytes"])
+
+    def due(self) -> list[Due]:
+        """What recovery finds, also of documents that are damaged."""
+        return [
+            read_due(document, version)
+            for version, document in self.documents.values()
+            if document["wake_at"] is not None
+        ]
+
+    def postpone(self, due: Due, until: datetime) -> None:
+        version, document = self.documents.get((due.workflow, due.id), (None, {}))
+        if version is not None and version == due.version:
+            moved = {"wake_at": until, "postponed": due.postponed + 1, "postponed_until": until}
+            self.documents[due.workflow, due.id] = version + 1, document | moved
 
     def post(self, entry: InboxEntry) -> None:
         at = entry.workflow, entry.id, entry.name
@@ -192,9 +206,11 @@ class SimulatedStore:
         gone = tuple(entries)
         await self._call("discard", lambda: self._database.discard(gone))
 
-    async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
+    async def uncollected(
+        self, before: datetime, limit: int = 100, *, since: datetime | None = None
+    ) -> Sequence[tuple[str, str]]:
         def look() -> Sequence[tuple[str, str]]:
-            found = self._database.uncollected(before)[:limit]
+            found = [one for one in self._database.uncollected(before) if since is None or one.at > since][:limit]
             return list(dict.fromkeys((entry.workflow, entry.id) for entry in found))
 
         instances: Sequence[tuple[str, str]] = await self._call("uncollected", look)
@@ -205,18 +221,23 @@ class SimulatedStore:
         return record if record is not None and record.expires_at > now else None
 
     async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
+        return await self._due("due", lambda due: due.wake_at <= before, limit, after)
+
+    async def postpone(self, due: Due, until: datetime) -> None:
+        await self._call("postpone", lambda: self._database.postpone(due, until))
+
+    async def postponed(self, now: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
+        return await self._due("postponed", lambda due: due.postponed > 0 and due.wake_at > now, limit, after)
+
+    async def _due(self, name: str, condition: Callable[[Due], bool], limit: int, after: Due | None) -> Sequence[Due]:
         def place(due: Due) -> tuple[datetime, str, str]:
             return due.wake_at, due.workflow, due.id
 
         def look() -> Sequence[Due]:
-            due = [
-                Due(one.workflow, one.id, one.execution.status, one.wake_at)
-                for one in self._database.readable()
-                if one.wake_at is not None and one.wake_at <= before
-            ]
+            due = (one for one in self._database.due() if condition(one))
             return sorted((one for one in due if after is None or place(one) > place(after)), key=place)[:limit]
 
-        found: Sequence[Due] = await self._call("due", look)
+        found: Sequence[Due] = await self._call(name, look)
         return found
 
     async def list(

@@ -215,6 +215,8 @@ class World:
         if self.settings.recovers and new.wake_at is not None:
             at = self.seconds(new.wake_at) + 2 * self.settings.skew
             self.timeline.at(max(at, self.settings.quiet_at + SETTLING_SECONDS), self.disturbances.recover_overdue)
+            if self.models[new.id].tasks.lazy:
+                self.timeline.at(at, self.disturbances.recover_lazy)
 
     def began(self, run: Run) -> None:
         """User code begins to run."""

@@ -8,7 +8,7 @@ that is being performed refers to these objects.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -19,12 +19,18 @@ from workflow_core.wait_types import TimedWait
 
 
 def to_store(
-    execution: Execution, waits: Collection[TimedWait], fence: str, *, version: str, now: datetime, counts: bool = False
+    execution: Execution,
+    waits: Collection[TimedWait],
+    fence: Callable[[TimedWait], str],
+    *,
+    version: str,
+    now: datetime,
+    counts: bool = False,
 ) -> Execution:
     """Returns the execution in the form that a save stores.
 
     Args:
-        waits: the waits whose tasks are created for this save. Each is stored with ``fence``.
+        waits: the waits whose tasks are created for this save. Each is stored with its ``fence``.
         version: the version of the definition.
         counts: whether the save is a transition of its own, because nothing else has happened since the last save.
     """
@@ -34,11 +40,12 @@ def to_store(
     return replace(execution, pc=pc, threads=threads, updated_at=now, definition_version=version)
 
 
-def _fenced(thread: Thread, ids: Collection[int], fence: str) -> Thread:
+def _fenced(thread: Thread, ids: Collection[int], fence: Callable[[TimedWait], str]) -> Thread:
     if not any(id(wait) in ids for wait in thread.waits):
         return thread
     waits = [
-        replace(wait, task=fence) if isinstance(wait, TimedWait) and id(wait) in ids else wait for wait in thread.waits
+        replace(wait, task=fence(wait)) if isinstance(wait, TimedWait) and id(wait) in ids else wait
+        for wait in thread.waits
     ]
     return replace(thread, waits=waits)
 

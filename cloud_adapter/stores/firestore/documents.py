@@ -74,7 +74,7 @@ LOAD_PATHS = (
 )
 """The fields that a load reads, without ``ENTRIES``."""
 
-DUE_PATHS = ("workflow", "id", "status", "wake_at")
+DUE_PATHS = ("workflow", "id", "status", "wake_at", "postponed", "postponed_until")
 """The fields that a search for due instances reads."""
 
 RESPONSES_BYTES_MAX = 3_000_000
@@ -212,7 +212,7 @@ def due_of(snapshot: Snapshot) -> Due:
     """Reads from a document of which ``DUE_PATHS`` were read."""
     document = snapshot.to_dict() or {}
     with _damage_of(snapshot):
-        return read_due(document | {"wake_at": _plain(document["wake_at"])})
+        return read_due(document | {"wake_at": _plain(document["wake_at"])}, version_of(snapshot.update_time))
 
 
 def entry_of(workflow: str, id: str, snapshot: Snapshot) -> InboxEntry:

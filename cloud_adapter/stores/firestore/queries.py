@@ -12,8 +12,16 @@ from cloud_adapter.errors import DamagedDocument, InvalidRequest
 from cloud_adapter.names import check_id
 from cloud_adapter.ports import Order
 from cloud_adapter.stores.firestore.calls import Calls
-from cloud_adapter.stores.firestore.documents import Snapshot, lacks_error, summary_of
-from cloud_adapter.summaries import Summary
+from cloud_adapter.stores.firestore.documents import (
+    DUE_PATHS,
+    INSTANCES,
+    Snapshot,
+    due_of,
+    instance_reference,
+    lacks_error,
+    summary_of,
+)
+from cloud_adapter.summaries import Due, Summary
 
 T = TypeVar("T")
 
@@ -76,3 +84,44 @@ def readable(snapshots: Sequence[Snapshot], read: Callable[[Snapshot], T], damag
             _log.warning("left out: %s (%s)", error, snapshot.reference.path)
             damaged.append(f"{error} ({snapshot.reference.path})")
     return found
+
+
+async def due_instances(
+    calls: Calls, client: AsyncClient, condition: FieldFilter, limit: int, after: Due | None
+) -> Sequence[Due]:
+    """Returns the instances that meet a condition on a time, in the order of that time.
+
+    Args:
+        condition: on ``wake_at``, or on ``postponed_until``, which says nothing if a commit has replaced ``wake_at``.
+        after: only later ones are returned.
+    """
+    path = condition.field_path
+    query = client.collection_group(INSTANCES).where(filter=condition).order_by(path).order_by("__name__")
+    query = query.select(DUE_PATHS)
+    if after is not None:
+        reference = instance_reference(client, after.workflow, after.id)
+        query = query.start_after({path: after.wake_at, "__name__": reference})
+    found: list[Due] = []
+    while True:
+        wanted = limit - len(found)
+        snapshots = await calls.run(query.limit(wanted))
+        is_wanted = [snapshot for snapshot in snapshots if path == "wake_at" or _is_postponed(snapshot)]
+        found += readable(is_wanted, due_of, [])
+        if len(snapshots) < wanted or len(found) == limit:
+            return found
+        query = query.start_after(snapshots[-1])
+
+
+def _is_postponed(snapshot: Snapshot) -> bool:
+    document = snapshot.to_dict() or {}
+    return document.get("postponed_until") == document.get("wake_at")
+
+
+def owners(entries: Sequence[Snapshot]) -> Sequence[tuple[str, str]]:
+    """Returns workflow and id of the instances of inbox entries, without duplicates."""
+    found: dict[tuple[str, str], None] = {}
+    for entry in entries:
+        match entry.reference.path.split("/"):
+            case ["workflows", workflow, "instances", id, _, _]:
+                found[workflow, id] = None
+    return list(found)

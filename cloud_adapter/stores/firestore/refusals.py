@@ -17,7 +17,7 @@ from google.api_core.exceptions import (
 )
 from google.auth.exceptions import GoogleAuthError
 
-from cloud_adapter.document import Instance
+from cloud_adapter.document import InboxEntry, Instance
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.errors import Unavailable
 from workflow_core import InvalidFields
@@ -30,6 +30,18 @@ _FIXES: dict[type[Exception], str] = {
     NotFound: "create the database, or name another one",
     FailedPrecondition: "deploy the indexes of deploy/firestore.indexes.json, on a database in native mode",
 }
+
+
+WRITE_ATTEMPTS_MAX = 5
+"""How many times a write is attempted while it is aborted, or the record of its key changes after it was read."""
+
+
+def contended(written: Instance | InboxEntry) -> Unavailable:
+    """Returns the error of a write whose attempts are used up."""
+    return Unavailable(
+        f"{written.workflow!r} {written.id!r} could not be written: other writers were faster in "
+        f"{WRITE_ATTEMPTS_MAX} attempts; try again"
+    )
 
 
 @contextmanager

@@ -20,7 +20,7 @@ replaces.
 * ``list``: ``instances`` by ``updated_at`` or ``created_at``, descending. With a status, it needs the composite index
   (``status``, that time descending). With a search field, it needs the composite index (``search.NAME``, that time
   descending), which you declare. By id, it needs the index of ``status``; Firestore has those of ids and search fields.
-* ``due``: the collection group ``instances`` by ``wake_at`` ascending.
+* ``due``: the collection group ``instances`` by ``wake_at`` ascending. ``postponed``: likewise by ``postponed_until``.
 * ``inbox``: ``instance_inbox`` by ``at`` ascending. ``uncollected``: the collection group of that name, likewise.
 * A TTL policy on ``expires_at`` of the collection group ``idempotency_keys`` deletes keys within about a day of their
   expiry. Until then, the time in a key shows that it has expired.
@@ -37,6 +37,7 @@ A commit is one message, including its keys and inbox entries. The cloud accepts
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -63,12 +64,10 @@ from cloud_adapter.errors import (
     Conflict,
     InstanceExists,
     InstanceNotFound,
-    Unavailable,
 )
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.stores.firestore.calls import Calls
 from cloud_adapter.stores.firestore.documents import (
-    DUE_PATHS,
     ENTRIES,
     INBOX,
     INSTANCES,
@@ -77,7 +76,6 @@ from cloud_adapter.stores.firestore.documents import (
     Snapshot,
     check_responses,
     document_of,
-    due_of,
     entries_of,
     entry_of,
     entry_reference,
@@ -91,8 +89,8 @@ from cloud_adapter.stores.firestore.documents import (
     version_of,
 )
 from cloud_adapter.stores.firestore.keys import expired_keys, unexpired_keys
-from cloud_adapter.stores.firestore.queries import TIMES, cursor_id, listing, readable, summaries
-from cloud_adapter.stores.firestore.refusals import refused
+from cloud_adapter.stores.firestore.queries import TIMES, cursor_id, due_instances, listing, owners, summaries
+from cloud_adapter.stores.firestore.refusals import WRITE_ATTEMPTS_MAX, contended, refused
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
 from cloud_adapter.summaries import Due
 
@@ -101,9 +99,6 @@ DELETES_PER_COMMIT = 500
 
 SUMMARIES_PER_CALL = 100
 """The most summaries that a list reads in one RPC, since the search fields of each may have up to a megabyte."""
-
-WRITE_ATTEMPTS_MAX = 5
-"""How many times a write is attempted while it is aborted, or the record of its key changes after it was read."""
 
 
 class FirestoreStore:
@@ -163,7 +158,7 @@ class FirestoreStore:
                     raise InstanceExists(f"instance {instance.id!r} of {instance.workflow!r} already exists")
                 if keys:  # then the record belongs to an earlier instance of that id, which was deleted
                     expired = await expired_keys(self._calls, client, reference, keys, instance.execution.updated_at)
-        raise _contended(instance)
+        raise contended(instance)
 
     async def load(self, workflow: str, id: str, *, history: bool = False) -> Instance:
         """See ``ports.Store.load``."""
@@ -215,7 +210,7 @@ class FirestoreStore:
                     raise Conflict(
                         f"{instance.workflow!r} {instance.id!r} is no longer at version {instance.version}: {error}"
                     ) from error
-        raise _contended(instance)
+        raise contended(instance)
 
     async def post(self, entry: InboxEntry) -> None:
         """See ``ports.Store.post``."""
@@ -231,7 +226,7 @@ class FirestoreStore:
                     return
                 except Aborted:
                     continue
-        raise _contended(entry)
+        raise contended(entry)
 
     async def inbox(
         self, workflow: str, id: str, limit: int = 100, *, prefix: str | None = None
@@ -260,18 +255,17 @@ class FirestoreStore:
                     batch.delete(entry_reference(client, entry))
                 await self._calls.commit(batch)
 
-    async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
+    async def uncollected(
+        self, before: datetime, limit: int = 100, *, since: datetime | None = None
+    ) -> Sequence[tuple[str, str]]:
         """See ``ports.Store.uncollected``. It reads only names, not bodies."""
         check_limit(limit)
         async with self._calls.begin() as client:
             group = client.collection_group(INBOX).where(filter=FieldFilter("at", "<=", before))
+            if since is not None:
+                group = group.where(filter=FieldFilter("at", ">", since))
             snapshots = await self._calls.run(group.order_by("at").order_by("__name__").select([]).limit(limit))
-        owners: dict[tuple[str, str], None] = {}
-        for snapshot in snapshots:
-            match snapshot.reference.path.split("/"):
-                case ["workflows", workflow, "instances", id, _, _]:
-                    owners[workflow, id] = None
-        return list(owners)
+        return owners(snapshots)
 
     async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
         """See ``ports.Store.load_key``."""
@@ -332,20 +326,23 @@ class FirestoreStore:
         """See ``ports.Store.due``."""
         check_limit(limit)
         async with self._calls.begin() as client:
-            group = client.collection_group(INSTANCES)
-            query = group.where(filter=FieldFilter("wake_at", "<=", before)).order_by("wake_at").order_by("__name__")
-            query = query.select(DUE_PATHS)
-            if after is not None:
-                reference = instance_reference(client, after.workflow, after.id)
-                query = query.start_after({"wake_at": after.wake_at, "__name__": reference})
-            found: list[Due] = []
-            while True:
-                wanted = limit - len(found)
-                snapshots = await self._calls.run(query.limit(wanted))
-                found += readable(snapshots, due_of, [])
-                if len(snapshots) < wanted or len(found) == limit:
-                    return found
-                query = query.start_after(snapshots[-1])
+            return await due_instances(self._calls, client, FieldFilter("wake_at", "<=", before), limit, after)
+
+    async def postpone(self, due: Due, until: datetime) -> None:
+        """See ``ports.Store.postpone``."""
+        update = {"wake_at": until, "postponed": due.postponed + 1, "postponed_until": until}
+        async with self._calls.begin() as client:
+            batch = client.batch()
+            reference = instance_reference(client, due.workflow, due.id)
+            batch.update(reference, update, option=unless_changed(client, due.version))
+            with suppress(FailedPrecondition, NotFound, Aborted):
+                await self._calls.commit(batch)
+
+    async def postponed(self, now: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
+        """See ``ports.Store.postponed``."""
+        check_limit(limit)
+        async with self._calls.begin() as client:
+            return await due_instances(self._calls, client, FieldFilter("postponed_until", ">", now), limit, after)
 
     async def ping(self) -> None:
         """See ``ports.Store.ping``. It reads a document that does not exist: one RPC with an empty response."""
@@ -372,10 +369,3 @@ class FirestoreStore:
         with refused(instance):
             updated_at, *_ = await self._calls.commit(batch)
         return version_of(updated_at)
-
-
-def _contended(written: Instance | InboxEntry) -> Unavailable:
-    return Unavailable(
-        f"{written.workflow!r} {written.id!r} could not be written: other writers were faster in "
-        f"{WRITE_ATTEMPTS_MAX} attempts; try again"
-    )

@@ -15,7 +15,7 @@ from datetime import datetime
 from cloud_adapter.document import InboxEntry, KeyRecord
 from cloud_adapter.ports import Order
 from cloud_adapter.postgresql import tasks
-from cloud_adapter.stores.columns import COLUMNS, EXPIRED_KEYS_PER_COMMIT, FIXED, numbered
+from cloud_adapter.stores.columns import COLUMNS, DUE_COLUMNS, EXPIRED_KEYS_PER_COMMIT, FIXED, numbered
 from cloud_adapter.stores.postgresql.rows import CHANGED, STORED
 from cloud_adapter.summaries import SUMMARY_FIELDS
 
@@ -54,7 +54,10 @@ INBOX_PREFIX = (
     "SELECT name, at, body FROM gorchestrate.inbox WHERE workflow = $1 AND id = $2 AND name >= $4 AND name < $5 "
     "ORDER BY name LIMIT $3"
 )
-UNCOLLECTED = "SELECT workflow, id FROM gorchestrate.inbox WHERE at <= $1 ORDER BY at, workflow, id LIMIT $2"
+UNCOLLECTED = (
+    "SELECT workflow, id FROM gorchestrate.inbox WHERE at <= $1 AND ($3::timestamptz IS NULL OR at > $3) "
+    "ORDER BY at, workflow, id LIMIT $2"
+)
 LIST = f"SELECT {', '.join(SUMMARY_FIELDS)}, error FROM gorchestrate.instances WHERE workflow = $1"  # nosec B608
 ORDERS = {
     Order.UPDATED: ("updated_at", "updated_at DESC, id DESC"),
@@ -68,11 +71,18 @@ WORKFLOWS = (
     "SELECT (SELECT workflow FROM gorchestrate.instances WHERE workflow > found.workflow ORDER BY workflow LIMIT 1) "
     "FROM found WHERE found.workflow IS NOT NULL) SELECT workflow FROM found WHERE workflow IS NOT NULL"
 )
-DUE = (
-    "SELECT workflow, id, status, wake_at FROM gorchestrate.instances WHERE wake_at <= $1 "
-    "ORDER BY wake_at, workflow, id LIMIT $2"
-)
+_SELECT_DUE = f"SELECT {', '.join(DUE_COLUMNS)} FROM gorchestrate.instances"  # nosec B608
+DUE = f"{_SELECT_DUE} WHERE wake_at <= $1 ORDER BY wake_at, workflow, id LIMIT $2"
 DUE_AFTER = DUE.replace("ORDER BY", "AND (wake_at, workflow, id) > ($3, $4, $5) ORDER BY")
+POSTPONED = (
+    f"{_SELECT_DUE} WHERE postponed_until > $1 AND postponed_until = wake_at "
+    "ORDER BY postponed_until, workflow, id LIMIT $2"
+)
+POSTPONED_AFTER = POSTPONED.replace("ORDER BY", "AND (postponed_until, workflow, id) > ($3, $4, $5) ORDER BY")
+POSTPONE = (
+    "UPDATE gorchestrate.instances SET revision = revision + 1, wake_at = $4, postponed = $5, postponed_until = $4 "
+    "WHERE workflow = $1 AND id = $2 AND revision = $3"
+)
 PING = "SELECT 1 FROM gorchestrate.instances LIMIT 1"
 
 

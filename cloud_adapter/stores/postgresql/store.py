@@ -159,10 +159,12 @@ class PostgresqlStore:
         """See ``ports.Store.discard``."""
         await self.connections.write(statements.DISCARD, *statements.names_of(entries))
 
-    async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
+    async def uncollected(
+        self, before: datetime, limit: int = 100, *, since: datetime | None = None
+    ) -> Sequence[tuple[str, str]]:
         """See ``ports.Store.uncollected``."""
         check_limit(limit)
-        rows = await self.connections.read(statements.UNCOLLECTED, before, limit)
+        rows = await self.connections.read(statements.UNCOLLECTED, before, limit, since)
         return list(dict.fromkeys((workflow, id) for workflow, id in rows))
 
     async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
@@ -242,16 +244,26 @@ class PostgresqlStore:
 
     async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
         """See ``ports.Store.due``."""
+        return await self._due(statements.DUE if after is None else statements.DUE_AFTER, before, limit, after)
+
+    async def postpone(self, due: Due, until: datetime) -> None:
+        """See ``ports.Store.postpone``."""
+        values = due.workflow, due.id, due.version, until, due.postponed + 1
+        await self.connections.write(statements.POSTPONE, *values)
+
+    async def postponed(self, now: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
+        """See ``ports.Store.postponed``."""
+        query = statements.POSTPONED if after is None else statements.POSTPONED_AFTER
+        return await self._due(query, now, limit, after)
+
+    async def _due(self, query: str, at: datetime, limit: int, after: Due | None) -> Sequence[Due]:
         check_limit(limit)
-        if after is None:
-            rows = await self.connections.read(statements.DUE, before, limit)
-        else:
-            place = after.wake_at, after.workflow, after.id
-            rows = await self.connections.read(statements.DUE_AFTER, before, limit, *place)
+        place = () if after is None else (after.wake_at, after.workflow, after.id)
+        rows = await self.connections.read(query, at, limit, *place)
         found = list[Due]()
         for row in rows:
             try:
-                found.append(read_due(row))
+                found.append(read_due(row, row["revision"]))
             except DamagedDocument as error:
                 _log.warning("left out: %s", error)
         return found

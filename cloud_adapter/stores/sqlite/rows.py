@@ -73,11 +73,11 @@ def _document(columns: Sequence[str], values: Sequence[Any]) -> Document:
 
 def due_of(row: Sequence[Any]) -> Due:
     """Reads from a row what is due: the values of ``DUE_COLUMNS``."""
-    workflow, id, status, wake_at = row
+    workflow, id, status, wake_at, postponed, until, revision = row
     with _damage_of(f"the document of {_shown(workflow)} {_shown(id)}"):
-        document = {"workflow": workflow.decode(), "id": id.decode(), "status": status.decode()}
-        document["wake_at"] = _time(wake_at)
-    return read_due(document)
+        document: Document = {"workflow": workflow.decode(), "id": id.decode(), "status": status.decode()}
+        document |= {"wake_at": _time(wake_at), "postponed": postponed, "postponed_until": _time_or_none(until)}
+    return read_due(document, revision)
 
 
 def key_of(workflow: str, id: str, key: str, row: Sequence[Any]) -> KeyRecord:

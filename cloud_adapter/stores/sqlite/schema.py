@@ -64,7 +64,12 @@ _VERSION_4 = (
         DELETE FROM history_entries WHERE workflow = OLD.workflow AND id = OLD.id;
     END""",
 )
-VERSIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = (
+    "ALTER TABLE instances ADD COLUMN postponed INTEGER",
+    "ALTER TABLE instances ADD COLUMN postponed_until INTEGER",
+    "CREATE INDEX instances_postponed ON instances (postponed_until) WHERE postponed_until IS NOT NULL",
+)
+VERSIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """The statements that upgrade a file to each version from the previous one. Elements of past releases never change."""
 
 SCHEMA_VERSION = len(VERSIONS)

@@ -75,10 +75,19 @@ _LIST = (
     f"SELECT {', '.join(SUMMARY_FIELDS)}, CASE WHEN status = 'failed' AND json_valid(execution) "  # nosec B608
     "THEN json_extract(execution, '$.error') END FROM instances WHERE workflow = ?"
 )
+_SELECT_DUE = f"SELECT {', '.join(DUE_COLUMNS)} FROM instances "  # nosec B608
+_PLACE = "(?, coalesce((SELECT rowid FROM instances WHERE workflow = ? AND id = ?), 0))"
 _DUE = (
-    f"SELECT {', '.join(DUE_COLUMNS)} FROM instances "  # nosec B608
-    "WHERE wake_at IS NOT NULL AND wake_at <= ? AND (wake_at, rowid) > "
-    "(?, coalesce((SELECT rowid FROM instances WHERE workflow = ? AND id = ?), 0)) ORDER BY wake_at, rowid"
+    f"{_SELECT_DUE} WHERE wake_at IS NOT NULL AND wake_at <= ? "  # nosec B608
+    f"AND (wake_at, rowid) > {_PLACE} ORDER BY wake_at, rowid"
+)
+_POSTPONED = (
+    f"{_SELECT_DUE} WHERE postponed_until IS NOT NULL AND postponed_until > ? AND postponed_until = wake_at "  # nosec B608
+    f"AND (postponed_until, rowid) > {_PLACE} ORDER BY postponed_until, rowid"
+)
+_POSTPONE = (
+    "UPDATE instances SET revision = revision + 1, wake_at = ?, postponed = ?, postponed_until = ? WHERE workflow = ? "
+    "AND id = ? AND revision = ?"
 )
 _ORDERS = {
     Order.UPDATED: ("(updated_at, id) < (?, ?)", "updated_at DESC, id DESC"),
@@ -104,7 +113,7 @@ _INBOX = "SELECT name, at, body FROM inbox WHERE workflow = ? AND id = ? ORDER B
 _INBOX_PREFIX = (
     "SELECT name, at, body FROM inbox WHERE workflow = ? AND id = ? AND name >= ? AND name < ? ORDER BY name LIMIT ?"
 )
-_UNCOLLECTED = "SELECT workflow, id FROM inbox WHERE at <= ? ORDER BY at, workflow, id LIMIT ?"
+_UNCOLLECTED = "SELECT workflow, id FROM inbox WHERE at <= ? AND at > ? ORDER BY at, workflow, id LIMIT ?"
 _PURGE_KEYS = (
     "DELETE FROM idempotency_keys WHERE rowid IN "
     "(SELECT rowid FROM idempotency_keys WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"
@@ -219,12 +228,15 @@ class SqliteStore:
             lambda connection: connection.executemany(_DELETE_ENTRY, names), statements=len(names)
         )
 
-    async def uncollected(self, before: datetime, limit: int = 100) -> Sequence[tuple[str, str]]:
+    async def uncollected(
+        self, before: datetime, limit: int = 100, *, since: datetime | None = None
+    ) -> Sequence[tuple[str, str]]:
         """See ``ports.Store.uncollected``."""
         check_limit(limit)
+        first = -(2**63) if since is None else microseconds(since)
 
         def work(connection: sqlite3.Connection) -> Sequence[tuple[str, str]]:
-            with closing(connection.execute(_UNCOLLECTED, (microseconds(before), limit))) as rows:
+            with closing(connection.execute(_UNCOLLECTED, (microseconds(before), first, limit))) as rows:
                 return [(readable_text(workflow), readable_text(id)) for workflow, id in dict.fromkeys(rows)]
 
         return await self.connections.run(work)
@@ -308,12 +320,23 @@ class SqliteStore:
 
     async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
         """See ``ports.Store.due``."""
+        return await self._due(_DUE, before, limit, after)
+
+    async def postpone(self, due: Due, until: datetime) -> None:
+        """See ``ports.Store.postpone``."""
+        values = (microseconds(until), due.postponed + 1, microseconds(until), due.workflow, due.id, due.version)
+        await self.connections.write(lambda connection: connection.execute(_POSTPONE, values), statements=1)
+
+    async def postponed(self, now: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
+        """See ``ports.Store.postponed``."""
+        return await self._due(_POSTPONED, now, limit, after)
+
+    async def _due(self, query: str, at: datetime, limit: int, after: Due | None) -> Sequence[Due]:
         check_limit(limit)
         last = (-(2**63), "", "") if after is None else (microseconds(after.wake_at), after.workflow, after.id)
-        parameters = (microseconds(before), *last)
 
         def work(connection: sqlite3.Connection) -> Sequence[Due]:
-            with closing(_readable(connection, _DUE, parameters, due_of, [])) as due:
+            with closing(_readable(connection, query, (microseconds(at), *last), due_of, [])) as due:
                 return list(islice(due, limit))
 
         return await self.connections.run(work)

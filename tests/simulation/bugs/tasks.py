@@ -11,6 +11,7 @@ from cloud_adapter.document import Instance
 from cloud_adapter.engine import leases, recovery, schedule, task_handler
 from cloud_adapter.engine.deliveries import TaskDecision
 from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.schedule import due_timeouts
 from cloud_adapter.engine.steps import Stepper
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import (
@@ -23,6 +24,7 @@ from cloud_adapter.ports import Task
 from tests.simulation import hosting
 from tests.simulation.bugs.bug_list import Patch, bug
 from tests.simulation.bugs.unseen_leases import leased
+from workflow_core import Execution
 from workflow_core.events import stable_key
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
@@ -144,7 +146,26 @@ def recovery_skips_leases(patch: Patch) -> None:
 
 @bug
 def recovery_skips_timers(patch: Patch) -> None:
-    patch.setattr(recovery, "due_timeouts", lambda execution, before: [])
+    patch.setattr(recovery, "recoverable_timeouts", lambda execution, now, before: [])
+
+
+@bug
+def lazy_timer_forgotten_by_recovery(patch: Patch) -> None:
+    def eager(execution: Execution, now: datetime, before: datetime) -> list[Any]:
+        return [wait for wait in due_timeouts(execution, before) if not schedule.is_lazy(wait.task)]
+
+    patch.setattr(recovery, "recoverable_timeouts", eager)
+
+
+@bug
+def postponed_instance_not_tried_by_new_code(patch: Patch) -> None:
+    run = recovery.Recovery.run
+
+    async def untried(self: recovery.Recovery, ahead: Any, limit: int, seconds: float, _: bool) -> int:
+        self._has_tried_postponed = True
+        return await run(self, ahead, limit, seconds, False)
+
+    patch.setattr(recovery.Recovery, "run", untried)
 
 
 @bug

@@ -1,11 +1,12 @@
 """The tasks that are created for a write.
 
-The rule: each timeout that begins has one task. Each attempt of an activity that begins has one, and the attempts that
-one write begins have one more, for their deadlines. Work that is due under a lease belongs to its holder and has no
-task. Otherwise one task is created if work is due now that was not due before, and one for each later time at which
-work becomes due. The write that ends a lease and the one that ends a pause create tasks for all the work that there is,
-because earlier ones may have found the lease or the pause, and done nothing. The write that ends a lease has one more
-for each deadline that passed long ago, since its own task was put off until the lease expires.
+The rule: each timeout that begins has one task, except lazy timers, which are due much later. Each attempt of an
+activity that begins has one, and the attempts that one write begins have one more, for their deadlines. Work that is
+due under a lease belongs to its holder and has no task. Otherwise one task is created if work is due now that was not
+due before, and one for each later time at which work becomes due. The write that ends a lease and the one that ends a
+pause create tasks for all the work that there is, because earlier ones may have found the lease or the pause, and done
+nothing. The write that ends a lease has one more for each deadline that passed long ago, since its own task was put off
+until the lease expires.
 """
 
 from __future__ import annotations
@@ -30,10 +31,15 @@ if TYPE_CHECKING:
 
 
 class Tasks:
-    """The tasks of one instance."""
+    """The tasks of one instance.
+
+    Attributes:
+        lazy: the timers whose writes created no task, because they are due much later.
+    """
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        self.lazy: set[Attempt] = set()
         self._timed: set[Attempt] = set()
         self._due: dict[Any, datetime | None] = {}
         self._was_live = False
@@ -47,7 +53,9 @@ class Tasks:
         at_work = {attempt for thread, attempt in executor.timed_waits() if is_at_work(thread, attempt[1])}
         begun = timed if revived else timed - self._timed
         activities = begun & at_work
-        expected = Counter({ACTIVITY_PATH: len(activities), TIMEOUT_PATH: len(begun - at_work) + bool(activities)})
+        lazy = self._are_lazy(begun - at_work, new)
+        timeouts = len(begun - at_work - lazy)
+        expected = Counter({ACTIVITY_PATH: len(activities), TIMEOUT_PATH: timeouts + bool(activities)})
         due = dict(self._all_due())
         if new.lease is not None:
             expected[RESUME_PATH] = int(acts[0].kind in OVER_LEASES)
@@ -58,8 +66,17 @@ class Tasks:
                 expected[TIMEOUT_PATH] += self._put_off(new, timed - begun, at_work)
         require_equal("kinds of tasks that a write creates", Counter(task.path for task in created), +expected)
         if is_live:
-            self._timed = timed
+            self._timed, self.lazy = timed, (self.lazy & timed - begun) | lazy
         self._due, self._was_live = due, is_live
+
+    def _are_lazy(self, timers: set[Attempt], new: Instance) -> set[Attempt]:
+        """The timers that recovery gives their tasks."""
+        lazy_after = self.model.world.settings.options.lazy_after
+        if lazy_after is None:
+            return set()
+        assert new.execution.updated_at is not None
+        far = new.execution.updated_at + lazy_after
+        return {attempt for attempt in timers if self.model.deadlines.known[attempt] > far}
 
     def _put_off(self, new: Instance, timed: set[Attempt], at_work: set[Attempt]) -> int:
         """How many tasks there are for what is overdue, because their own tasks may have met the lease that ends."""

@@ -1,0 +1,141 @@
+"""How ``gorchestrate check --against`` reads a store: side by side, within bounds, and each live instance."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cloud_adapter.cli import live_instances as reading
+from cloud_adapter.cli.check import PROGRESS_SECONDS, Progress
+from cloud_adapter.cli.stored_instances import check_store
+from cloud_adapter.document import Instance
+from cloud_adapter.errors import Unavailable
+from tests.simulation.store import Database, SimulatedStore
+from workflow_core import Execution, Status
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+WORKFLOWS, EACH = 5, 23
+
+
+class Wire:
+    """The calls of a store. Each takes some turns of the loop.
+
+    Attributes:
+        running, most: how many calls of each kind run at the moment, and ran at most.
+        fails: the kind of call that fails, from the tenth on.
+    """
+
+    def __init__(self, fails: str = "") -> None:
+        self.calls, self.running, self.most = Counter[str](), Counter[str](), Counter[str]()
+        self.fails = fails
+
+    async def __call__(self, name: str, land: Callable[[], Any]) -> Any:
+        self.calls[name] += 1
+        self.running[name] += 1
+        self.most[name] = max(self.most[name], self.running[name])
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            if name == self.fails and self.calls[name] > 10:
+                raise Unavailable("the test cut the call")
+            return land()
+        finally:
+            self.running[name] -= 1
+
+
+@asynccontextmanager
+async def stored(wire: Wire) -> AsyncIterator[SimulatedStore]:
+    """A store of instances in every status; nothing is left running at the end."""
+    database = Database()
+    for number in range(WORKFLOWS * EACH):
+        workflow = f"w{number % WORKFLOWS}"
+        status = list(Status)[number % len(Status)]
+        at = NOW + timedelta(seconds=number)
+        execution = Execution(f"i{number}", workflow, status=status, pc=1, created_at=at, updated_at=at)
+        wake_at = NOW if status is Status.CANCELED and number % 2 else None
+        instance = Instance(workflow, f"i{number}", execution, "{}", wake_at=wake_at)
+        database.write(instance, (), (), create=True)
+    before = asyncio.all_tasks()
+    yield SimulatedStore(database, wire)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+def expected() -> set[str]:
+    statuses = [list(Status)[number % len(Status)] for number in range(WORKFLOWS * EACH)]
+    return {
+        f"i{number}"
+        for number, status in enumerate(statuses)
+        if status in reading.LIVE or (status is Status.CANCELED and number % 2)
+    }
+
+
+@pytest.mark.parametrize("page", [1, 2, 7, 100])
+@pytest.mark.parametrize("loads", [1, 4, 32])
+def test_each_live_instance_is_read_side_by_side(monkeypatch: pytest.MonkeyPatch, page: int, loads: int) -> None:
+    monkeypatch.setattr(reading, "PAGE", page)
+    monkeypatch.setattr(reading, "LOADS", loads)
+    wire = Wire()
+
+    async def main() -> None:
+        async with stored(wire) as store:
+            found = [instance.id async for instance in reading.live_instances(store) if isinstance(instance, Instance)]
+            assert set(found) == expected()
+
+    asyncio.run(main())
+    assert wire.most["load"] <= loads
+    assert wire.most["load"] > 1 or loads == 1
+    assert 1 < wire.most["list"] <= 2 * reading.SCANS * len(reading.LIVE), (
+        "one page is read while another one is loaded"
+    )
+
+
+@pytest.mark.parametrize("call", ["list", "load", "due"])
+def test_an_error_ends_everything(call: str) -> None:
+    async def main() -> None:
+        wire = Wire(call)
+        wire.calls["due"] = 10
+        async with stored(wire) as store:
+            with pytest.raises(Unavailable, match="the test cut the call"):
+                await check_store(store, [])
+
+    asyncio.run(main())
+
+
+def test_a_reader_may_stop_early() -> None:
+    async def main() -> None:
+        async with stored(Wire()) as store, aclosing(reading.live_instances(store)) as found:
+            async for _ in found:
+                break
+
+    asyncio.run(main())
+
+
+def test_the_progress_counts_what_is_checked() -> None:
+    async def main() -> None:
+        counts: list[int] = []
+        async with stored(Wire()) as store:
+            report = await check_store(store, [], progress=counts.append)
+        assert counts[-1] == sum(report.checked.values()) == len(expected())
+        assert counts == sorted(counts)
+
+    asyncio.run(main())
+
+
+def test_the_progress_is_printed_every_few_seconds() -> None:
+    now = 100.0
+    stream = io.StringIO()
+    progress = Progress(stream, lambda: now)
+    for count in range(1, 1_001):
+        now += 0.012
+        progress(count)
+    lines = stream.getvalue().splitlines()
+    assert lines == ["417 live instances read, 83 a second", "834 live instances read, 83 a second"]
+    assert len(lines) == int(1_000 * 0.012 / PROGRESS_SECONDS)
