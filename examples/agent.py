@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel
 from services import Service
 
-from workflow_core import ActivityContext, Retry, TerminalError, Workflow, activity, event, race, select
+from gorchestrate import ActivityContext, Retry, TerminalError, Workflow, activity, event, race, select
 
 tools = Service("tool")
 
@@ -50,6 +50,7 @@ SCRIPT = {
 class Agent(Workflow, name="agent"):
     """Works on a task in at most 20 turns."""
 
+    create_fields = ("messages",)
     messages: list[Message]
     turns: int = 0
     answer: str = ""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from agent import DANGEROUS, SCRIPT, Message, Reply, ToolCall, tools
 
-from workflow_core import (
+from gorchestrate import (
     Activity,
     ActivityContext,
     Do,
@@ -40,6 +40,7 @@ async def use(call: ToolCall, context: ActivityContext) -> str:
 class Agent(Workflow, name="agent"):
     """Works on a task in at most 20 turns."""
 
+    create_fields = ("messages",)
     messages: list[Message]
     turns: int = 0
     answer: str = ""

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pydantic import BaseModel
 from services import Service
 
-from workflow_core import ActivityContext, Retry, StepContext, TerminalError, Workflow, activity, gather, step
+from gorchestrate import ActivityContext, Retry, StepContext, TerminalError, Workflow, activity, gather, step
 
 ledger, mail = Service("ledger"), Service("mail")
 
@@ -30,6 +30,7 @@ class Problem(BaseModel):
 class Batch(Workflow, name="batch"):
     """Imports rows in parallel, and reports those that could not be imported."""
 
+    create_fields = ("rows", "problems_max")
     rows: list[str]
     problems_max: int = 100
     imported: int = 0

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from batch import InvalidRow, Problem, TooManyFailures, ledger, mail
 
-from workflow_core import (
+from gorchestrate import (
     Activity,
     ActivityContext,
     ErrorInfo,
@@ -31,6 +31,7 @@ async def book(row: str, context: ActivityContext) -> str:
 class Batch(Workflow, name="batch"):
     """Imports rows in parallel, and reports those that could not be imported."""
 
+    create_fields = ("rows", "problems_max")
     rows: list[str]
     problems_max: int = 100
     imported: int = 0

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel
 from services import Service
 
-from workflow_core import Retry, StepContext, Workflow, event, select, step
+from gorchestrate import Retry, StepContext, Workflow, event, select, step
 
 mail, bank = Service("mail"), Service("bank")
 
@@ -24,6 +24,7 @@ class Decision(BaseModel):
 class Expense(Workflow, name="expense"):
     """An employee wants money back. Small amounts need no approval."""
 
+    create_fields = ("employee", "amount")
     employee: str
     amount: Decimal
     status: Literal["open", "approved", "rejected"] = "open"

@@ -8,12 +8,13 @@ from typing import Literal
 
 from expense import Decision, bank, mail
 
-from workflow_core import Do, If, On, Retry, S, Select, Step, StepContext, Timeout, While, Workflow
+from gorchestrate import Do, If, On, Retry, S, Select, Step, StepContext, Timeout, While, Workflow
 
 
 class Expense(Workflow, name="expense"):
     """An employee wants money back. Small amounts need no approval."""
 
+    create_fields = ("employee", "amount")
     employee: str
     amount: Decimal
     status: Literal["open", "approved", "rejected"] = "open"

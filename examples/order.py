@@ -6,7 +6,7 @@ from typing import Literal
 
 from services import Service
 
-from workflow_core import StepContext, Workflow, child, event, gather, race, select, step
+from gorchestrate import StepContext, Workflow, child, event, gather, race, select, step
 
 bank, warehouses = Service("bank"), Service("warehouse")
 
@@ -46,6 +46,7 @@ class Parcel(Workflow, name="parcel"):
 class Order(Workflow, name="order"):
     """A paid order. Each warehouse sends a parcel; the money is paid back if the customer calls the order off."""
 
+    create_fields = ("number", "price", "items")
     number: str
     price: int
     items: dict[str, list[str]]

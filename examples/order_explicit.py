@@ -6,7 +6,7 @@ from typing import Literal
 
 from order import bank, warehouses
 
-from workflow_core import Child, ForEach, If, On, Race, S, Select, Step, StepContext, Try, Workflow
+from gorchestrate import Child, ForEach, If, On, Race, S, Select, Step, StepContext, Try, Workflow
 
 
 class Parcel(Workflow, name="parcel"):
@@ -44,6 +44,7 @@ class Parcel(Workflow, name="parcel"):
 class Order(Workflow, name="order"):
     """A paid order. Each warehouse sends a parcel; the money is paid back if the customer calls the order off."""
 
+    create_fields = ("number", "price", "items")
     number: str
     price: int
     items: dict[str, list[str]]

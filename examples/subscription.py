@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel
 from services import Service
 
-from workflow_core import Retry, StepContext, TerminalError, Workflow, event, select, step
+from gorchestrate import Retry, StepContext, TerminalError, Workflow, event, select, step
 
 bank, mail = Service("bank"), Service("mail")
 
@@ -35,6 +35,7 @@ def month_after(time: datetime) -> datetime:
 class Subscription(Workflow, name="subscription"):
     """Starts at ``paid_until`` with the first charge, and ends when the customer leaves or does not pay."""
 
+    create_fields = ("customer", "paid_until", "plan", "card")
     customer: str
     paid_until: datetime
     plan: Literal["basic", "pro"] = "basic"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from subscription import PRICES, CardDeclined, PlanChange, bank, mail, month_after
 
-from workflow_core import (
+from gorchestrate import (
     Break,
     Do,
     ForEach,
@@ -29,6 +29,7 @@ from workflow_core import (
 class Subscription(Workflow, name="subscription"):
     """Starts at ``paid_until`` with the first charge, and ends when the customer leaves or does not pay."""
 
+    create_fields = ("customer", "paid_until", "plan", "card")
     customer: str
     paid_until: datetime
     plan: Literal["basic", "pro"] = "basic"

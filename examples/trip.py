@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel
 from services import Service
 
-from workflow_core import Retry, StepContext, TerminalError, Workflow, event, select, step
+from gorchestrate import Retry, StepContext, TerminalError, Workflow, event, select, step
 
 agency, tickets = Service("agency"), Service("ticket")
 
@@ -27,6 +27,7 @@ class Booking(BaseModel):
 class Trip(Workflow, name="trip"):
     """Books a trip. A booking that cannot be undone is handed to the support team."""
 
+    create_fields = ("wanted",)
     wanted: list[str] = ["flight", "hotel", "car"]
     bookings: list[Booking] = []
     status: Literal["open", "booked", "undone"] = "open"

@@ -7,12 +7,13 @@ from typing import Literal
 
 from trip import Booking, agency, tickets
 
-from workflow_core import Do, ErrorInfo, ForEach, On, Retry, S, Select, Step, StepContext, Try, Workflow
+from gorchestrate import Do, ErrorInfo, ForEach, On, Retry, S, Select, Step, StepContext, Try, Workflow
 
 
 class Trip(Workflow, name="trip"):
     """Books a trip. A booking that cannot be undone is handed to the support team."""
 
+    create_fields = ("wanted",)
     wanted: list[str] = ["flight", "hotel", "car"]
     bookings: list[Booking] = []
     status: Literal["open", "booked", "undone"] = "open"

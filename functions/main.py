@@ -8,7 +8,7 @@ from pizza import PizzaOrder
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cloud_adapter import Service
+from gorchestrate import Service
 
 service = Service(PizzaOrder)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from workflow_core import (
+from gorchestrate import (
     Access,
     Action,
     CreatedBy,

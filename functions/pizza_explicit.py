@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pizza
 
-from workflow_core import Go, On, Return, S, Select, Step, StepContext, Timeout, WaitFor, While
+from gorchestrate import Go, On, Return, S, Select, Step, StepContext, Timeout, WaitFor, While
 
 
 class PizzaOrder(pizza.PizzaOrder, name="pizza"):

@@ -293,7 +293,7 @@ class Execution:
             caused_by: the id of the principal that creates it.
 
         Example:
-            >>> from workflow_core import Execution, S, Step, Workflow
+            >>> from gorchestrate import Execution, S, Step, Workflow
             >>> class Hello(Workflow):
             ...     definition = S(Step("say hello", lambda w: print("hello")))
             >>> Execution.start("hello-1", Hello).status

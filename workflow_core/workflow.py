@@ -49,7 +49,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             version of the base class.
 
     Example:
-        >>> from workflow_core import On, S, Select, Workflow
+        >>> from gorchestrate import On, S, Select, Workflow
         >>> class Door(Workflow, name="door"):
         ...     is_open: bool = False
         ...     def open(self) -> None:
@@ -252,7 +252,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             fields: the stored fields as JSON data; may be changed.
 
         Example:
-            >>> from workflow_core import S, Step, Workflow
+            >>> from gorchestrate import S, Step, Workflow
             >>> class Invoice(Workflow, name="invoice", version=2):
             ...     cents: int = 0
             ...     @classmethod

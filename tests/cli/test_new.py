@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from cloud_adapter.cli.projects import TemplateName, create
 from cloud_adapter.errors import InvalidRequest
-from tests.cli.processes import ROOT, run
+from tests.cli.processes import ROOT, dev, run
 
 ALONE = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
 
@@ -66,3 +68,15 @@ def test_an_unknown_template_is_refused(tmp_path: Path) -> None:
 
 def test_the_folder_may_exist_if_it_is_empty(tmp_path: Path) -> None:
     assert len(create(tmp_path, TemplateName.APPROVAL)) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("template", TemplateName)
+def test_the_first_instance_of_its_readme_can_be_created(tmp_path: Path, template: TemplateName) -> None:
+    create(tmp_path / "project", template)
+    readme = (tmp_path / "project" / "README.md").read_text()
+    match = re.search(r"POST http://127.0.0.1:8080(\S+) --json '(.*)'$", readme, re.MULTILINE)
+    assert match is not None
+    with dev("main.py", tmp_path / "new.db", cwd=tmp_path / "project", PYTHONPATH=str(ROOT)) as server:
+        server.post(match[1], json.loads(match[2]))
+        assert server.get(match[1])["meta"]["workflow"] == template

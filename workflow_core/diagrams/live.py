@@ -63,7 +63,7 @@ def look(
         errors: the errors of places that failed and were not completed later.
 
     Example:
-        >>> from workflow_core import Execution, S, Step, Workflow, resume
+        >>> from gorchestrate import Execution, S, Step, Workflow, resume
         >>> class Greeting(Workflow):
         ...     definition = S(Step("say hello", lambda w: None), Step("say goodbye", lambda w: None))
         >>> execution = Execution.start("greeting-1", Greeting)

@@ -91,7 +91,7 @@ class If(Statement):
     """Runs its statements if ``cond`` is true.
 
     Example:
-        >>> from workflow_core import If, Return, Step
+        >>> from gorchestrate import If, Return, Step
         >>> statement = If("is big", lambda o: o.size > 9, Return()).else_(Step("pack", lambda o: None))
     """
 
@@ -203,7 +203,7 @@ class WaitFor(Statement):
 
     Example:
         >>> from datetime import timedelta
-        >>> from workflow_core import Step, WaitFor
+        >>> from gorchestrate import Step, WaitFor
         >>> statement = WaitFor("paid", lambda order: order.paid, timeout=timedelta(days=7)).on_timeout(
         ...     Step("remind", lambda order: None)
         ... )
@@ -275,7 +275,7 @@ class Within(Statement):
 
     Example:
         >>> from datetime import timedelta
-        >>> from workflow_core import Sleep, Step, Within
+        >>> from gorchestrate import Sleep, Step, Within
         >>> statement = Within("at most an hour", timedelta(hours=1), Sleep("nap", timedelta(hours=2))).on_timeout(
         ...     Step("wake up", lambda w: None)
         ... )

@@ -45,7 +45,7 @@ class Try(Statement):
     or a delay. An error in a condition or the handler of an event is a bug and is not caught.
 
     Example:
-        >>> from workflow_core import Step, Try
+        >>> from gorchestrate import Step, Try
         >>> statement = (
         ...     Try("book the trip", Step("book a flight", lambda trip: None))
         ...     .except_(ConnectionError, Step("apologize", lambda trip: None), name="the airline does not answer")

@@ -45,7 +45,7 @@ class ForEach(Statement):
         renamed_from: its former name or names; instances in the loop keep their position.
 
     Example:
-        >>> from workflow_core import ForEach, Step
+        >>> from gorchestrate import ForEach, Step
         >>> bake = Step("bake", lambda order, step: print(step.item))
         >>> statement = ForEach("each pizza", lambda order: order.cart, bake)
     """
@@ -120,7 +120,7 @@ class Race(Statement):
 
     Example:
         >>> from datetime import timedelta
-        >>> from workflow_core import Race, S, Sleep, Step
+        >>> from gorchestrate import Race, S, Sleep, Step
         >>> statement = Race("deliver", S(Step("send", lambda w: None)), S(Sleep("too late", timedelta(hours=1))))
     """
 

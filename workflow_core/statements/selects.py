@@ -189,7 +189,7 @@ class Done(Part):
         statements: run after its ``then``.
 
     Example:
-        >>> from workflow_core import Activity, Done, On, Select
+        >>> from gorchestrate import Activity, Done, On, Select
         >>> statement = Select(
         ...     "the check", Done("checked", Activity("check", lambda: None)), On("Cancel", lambda order: None)
         ... )
@@ -253,7 +253,7 @@ class Sleep(Statement):
 
     Example:
         >>> from datetime import timedelta
-        >>> from workflow_core import Sleep
+        >>> from gorchestrate import Sleep
         >>> statement = Sleep("trial period", timedelta(days=90))
     """
 
