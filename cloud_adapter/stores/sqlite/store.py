@@ -77,10 +77,7 @@ _LIST = (
 )
 _SELECT_DUE = f"SELECT {', '.join(DUE_COLUMNS)} FROM instances "  # nosec B608
 _PLACE = "(?, coalesce((SELECT rowid FROM instances WHERE workflow = ? AND id = ?), 0))"
-_DUE = (
-    f"{_SELECT_DUE} WHERE wake_at IS NOT NULL AND wake_at <= ? "  # nosec B608
-    f"AND (wake_at, rowid) > {_PLACE} ORDER BY wake_at, rowid"
-)
+_DUE = f"{_SELECT_DUE} WHERE wake_at <= ? AND (wake_at, rowid) > {_PLACE} ORDER BY wake_at, rowid"  # nosec B608
 _POSTPONED = (
     f"{_SELECT_DUE} WHERE postponed_until IS NOT NULL AND postponed_until > ? AND postponed_until = wake_at "  # nosec B608
     f"AND (postponed_until, rowid) > {_PLACE} ORDER BY postponed_until, rowid"
