@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -26,12 +27,7 @@ from starlette.responses import Response
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavailable
-<<<<<<< HEAD
-from cloud_adapter.ports import LONG, TASK_BYTES_MAX, Clock, Task, TaskQueue
-from cloud_adapter.queues.cloud_task import CloudTask
-=======
-from cloud_adapter.ports import Clock, Task, TaskQueue
->>>>>>> 40f6961 (Limits of tasks for Cloud Tasks in a file of their own; parts of a sample of mutants in CONTRIBUTING)
+from cloud_adapter.ports import LONG, Clock, Task, TaskQueue
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
 from cloud_adapter.tasks_emulator import Emulator, serve
