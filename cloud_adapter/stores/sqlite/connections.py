@@ -101,12 +101,12 @@ class Connections:
         loop = asyncio.get_running_loop()
         write = Write(work, statements == 1, loop.create_future())
         if size >= LARGE_BYTES:
-            self._executor.submit(self._write, loop, [write])
+            loop.run_in_executor(self._executor, self._write, loop, [write])
         else:
             self._writes.append(write)
             if not self._is_due:
                 self._is_due = True
-                self._executor.submit(self._turn, loop)
+                loop.run_in_executor(self._executor, self._turn, loop)
         with self._errors():
             await write.done
 
