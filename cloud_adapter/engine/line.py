@@ -7,6 +7,7 @@ cancelled, the answer is cancelled too, and the item counts as over.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -44,6 +45,16 @@ class Item:
     @property
     def over(self) -> bool:
         return self.answer.done()
+
+    def begin(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
+        """Starts work for its request. The work is interrupted if the request is cancelled."""
+
+        async def awaited() -> Any:
+            return await work
+
+        task = asyncio.get_running_loop().create_task(awaited(), context=self.context)
+        self.answer.add_done_callback(lambda _: task.cancel())
+        return task
 
     def resolve(self, value: Any) -> None:
         """Sets the answer."""

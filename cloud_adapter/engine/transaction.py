@@ -290,7 +290,7 @@ class Transactor:
         answer = item.context.run(item.decision.decide, session, now)
         if not isawaitable(answer):
             return answer
-        task, check_at = self._begin(item, answer), now + timedelta(seconds=CHECKED_SECONDS)
+        task, check_at = item.begin(answer), now + timedelta(seconds=CHECKED_SECONDS)
         try:
             while not task.done():
                 await self._until_more(task, item, check_at)
@@ -325,16 +325,6 @@ class Transactor:
             for wait in waits:
                 wait.cancel()
 
-    def _begin(self, item: Item, work: Awaitable[Any]) -> asyncio.Task[Any]:
-        """Starts work for a request. It is interrupted if the request is cancelled."""
-
-        async def awaited() -> Any:
-            return await work
-
-        task = asyncio.get_running_loop().create_task(awaited(), context=item.context)
-        item.answer.add_done_callback(lambda _: task.cancel())
-        return task
-
     def busy(self) -> Busy:
         """Returns the error for decisions that have waited for too long."""
         return Busy(f"{self.ref} is busy with other requests; try again")
@@ -354,7 +344,7 @@ class Transactor:
             return
         item.has_waited = True
         try:
-            answer = await self._begin(item, item.decision.before_waiting())
+            answer = await item.begin(item.decision.before_waiting())
         except Exception as error:
             item.refuse(error)
         except asyncio.CancelledError:

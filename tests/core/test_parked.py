@@ -246,7 +246,7 @@ def test_threads_beside_the_parked_ones_are_fenced_and_saved() -> None:
     resume(workflow, execution, now=NOON)
     execution = loaded_again(execution.to_json())
     waits = [wait for wait in execution.threads[0].waits if wait.event == "late"]
-    stored = to_store(execution, waits, "fence", version="v", now=NOON)  # type: ignore[arg-type]
+    stored = to_store(execution, waits, lambda wait: "fence", version="v", now=NOON)  # type: ignore[arg-type]
     assert is_parked(execution) and is_parked(stored)
     Machine(workflow, execution, NOON).saved(stored)
     assert is_parked(execution)

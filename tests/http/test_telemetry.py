@@ -199,11 +199,11 @@ def test_the_embedded_queue_takes_the_trace_with_it(tmp_path: Path, recorder: Re
             await embedded.queue.idle()
 
     asyncio.run(scenario())
-    resume = recorder.one("resume")
-    assert parent(resume) == id_of(recorder.one("event Order"))
-    assert links(resume) == [], "it is no part of the request in which the runtime was started"
+    resumes = recorder.named("resume")  # recovery, which starts with the runtime, may have found the instance as well
+    (resume,) = [span for span in resumes if parent(span) == id_of(recorder.one("event Order"))]
+    assert [links(span) for span in resumes] == [[]] * len(resumes), "no part of the request that started the runtime"
     assert resume.attributes["messaging.system"] == "gorchestrate"
-    assert recorder.metric("task.lateness")["resume",][0] == 1
+    assert recorder.metric("task.lateness")["resume",][0] == len(resumes)
 
 
 # --- logs ---------------------------------------------------------------------------------
