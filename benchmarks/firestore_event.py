@@ -101,7 +101,7 @@ class Documents:
                 )
                 return
             except FailedPrecondition:
-                await asyncio.sleep(0.02 * 2 ** min(attempt, 5) * random.uniform(0.5, 1.0))
+                await asyncio.sleep(0.02 * 2 ** min(attempt, 5) * random.uniform(0.5, 1.0))  # nosec B311 - jitter
 
     def _bare(self, number: int) -> AsyncDocumentReference:
         return self._client.document(f"bare/{number}")
