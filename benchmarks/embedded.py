@@ -230,10 +230,11 @@ def _copy(connection: sqlite3.Connection, count: int, at: float) -> None:
     """Copies an instance many times, each with a timer of its own."""
     columns = [row[1].decode() for row in connection.execute("PRAGMA table_info(instances)")]
     values = {"id": "'timed-' || number", "wake_at": f"{int(at * 1_000_000)} + number * 1000000"}
-    connection.execute(  # nosec B608 - the names of our own columns
-        f"WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers LIMIT {count}) "
-        f"INSERT INTO instances ({', '.join(columns)}) SELECT {', '.join(values.get(name, name) for name in columns)} "
-        "FROM instances, numbers WHERE id = 'counter-0'"
+    numbers = f"SELECT 1 UNION ALL SELECT number + 1 FROM numbers LIMIT {count}"
+    copied = ", ".join(values.get(name, name) for name in columns)
+    connection.execute(
+        f"WITH RECURSIVE numbers (number) AS ({numbers}) "  # nosec B608 - the names of our own columns
+        f"INSERT INTO instances ({', '.join(columns)}) SELECT {copied} FROM instances, numbers WHERE id = 'counter-0'"
     )
 
 
