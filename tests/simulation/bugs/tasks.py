@@ -37,8 +37,10 @@ from workflow_core.wait_types import TimedWait
 def timer_not_matched_by_wait_id(patch: Patch) -> None:
     accept = Machine.accept
 
-    def by_name(self: Machine, event: str, thread_id: str | None = None, wait_id: str | None = None) -> Any:
-        return accept(self, event, thread_id)
+    def by_name(
+        self: Machine, event: str, thread_id: str | None = None, wait_id: str | None = None, pc: int | None = None
+    ) -> Any:
+        return accept(self, event, thread_id, None, pc)
 
     patch.setattr(Machine, "accept", by_name)
 
