@@ -36,7 +36,7 @@ def connected(folder: Path) -> Connection:
     return Connection("http://127.0.0.1:9", source=SOURCE, db=str(folder / "a.db"), new=True)
 
 
-@pytest.mark.parametrize("name", ["create_api", "EmbeddedRuntime", "httpx.AsyncClient"])
+@pytest.mark.parametrize("name", ["create_api", "runtime_for", "httpx.AsyncClient"])
 def test_a_connection_that_cannot_be_made(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"cloud_adapter.cli.connection.{name}", broken)
     with nothing_stays_open(), pytest.raises(Broken) as error:

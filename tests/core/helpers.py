@@ -6,12 +6,14 @@ Holds no test and no fake: everything goes through the public functions of ``wor
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from workflow_core import CheckpointKind, Execution, S, Step, StepContext, Workflow, aresume, handle_event, resume
+from workflow_core.compact import unfold
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import StepWork
 
@@ -124,8 +126,10 @@ def accepted(order: Workflow, execution: Execution) -> list[str]:
 
 
 def saved(order: Workflow, execution: Execution) -> tuple[str, str]:
-    """Everything there is to know of an instance, as text."""
-    return order.model_dump_json(), execution.to_json()
+    """Everything there is to know of an instance, as text. Branches are not folded: how they are grouped depends on how
+    they were stored before."""
+    state = json.dumps(unfold(json.loads(execution.to_json())), sort_keys=True)
+    return order.model_dump_json(), state
 
 
 def reload(order: W, execution: Execution) -> tuple[W, Execution]:
