@@ -15,7 +15,15 @@ from typer.testing import CliRunner
 from cloud_adapter.cli.main import app
 from cloud_adapter.cli.store_copy import Copier, Progress, Report
 from cloud_adapter.document import Instance, Lease
-from cloud_adapter.errors import InstanceNotFound, SettingsError, Unavailable
+from cloud_adapter.errors import (
+    Conflict,
+    DuplicateKey,
+    InstanceExists,
+    InstanceNotFound,
+    InvalidRequest,
+    SettingsError,
+    Unavailable,
+)
 from cloud_adapter.history import HistoryEntry
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.hosting.postgresql import PostgresqlRuntime
@@ -32,7 +40,7 @@ from tests.contract.store_contract import (
 )
 from tests.emulator.harness import until
 from tests.postgresql import Server
-from workflow_core import On, S, Select, Sleep, Timeout, Workflow
+from workflow_core import On, S, Select, Sleep, Timeout, Workflow, WorkflowError
 
 
 @pytest.fixture
@@ -225,6 +233,89 @@ def test_an_instance_that_changes_meanwhile_is_found(stores: dict[str, str]) -> 
             failing: Any = Changing(there, 0, False)
             report, _ = await copied(changing, failing)
             assert "it has changed while it was copied" in report.problems[0][2]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"), [("sqlite", "postgresql"), ("postgresql", "sqlite"), ("postgresql", "firestore")]
+)
+def test_a_postponed_instance_is_due_at_the_destination(
+    source: str, destination: str, stores: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_adapter.cli.store_copy.POSTPONED_PAGE", 2)
+    ids = [f"stuck-{number}" for number in range(5)]
+
+    async def scenario() -> None:
+        async with opened(stores[source], stores[destination]) as (here, there):
+            for id in ids:
+                await here.create(an_instance(id, wake_at=NOW))
+            await here.create(an_instance("later", wake_at=LATER))
+            await here.create(an_instance("overdue", wake_at=NOW - SECOND))
+            for due in await here.due(NOW):
+                if due.id in ids:
+                    await here.postpone(due, LATER + timedelta(hours=int(due.id[-1])))
+            assert [due.id for due in await here.postponed(NOW)] == ids
+            report, _ = await copied(here, there)
+            assert (report.problems, dict(report.copied)) == ([], {"pizza": 7})
+            found = {due.id: due.wake_at for due in await there.due(LATER)}
+            assert found == {**dict.fromkeys(ids, NOW + SECOND), "overdue": NOW - SECOND, "later": LATER}
+            assert list(await there.postponed(NOW)) == []
+            for now in (NOW + 2 * SECOND, LATER + timedelta(days=1)):  # then the postponement is over
+                again, _ = await copied(here, there, now=now)
+                assert (again.problems, dict(again.present)) == ([], {"pizza": 7})
+
+    asyncio.run(scenario())
+
+
+def test_two_copies_at_once(stores: dict[str, str]) -> None:
+    async def scenario() -> None:
+        async with opened(stores["sqlite"], stores["postgresql"]) as (here, there):
+            for number in range(30):
+                await here.create(an_instance(f"order-{number}"), a_key(expires_at=LATER))
+            both = await asyncio.gather(copied(here, there), copied(here, there))
+            for report, progress in both:
+                assert {id for _, id, _ in report.problems} == {id for _, id in progress.left}
+                assert all("the destination was changed meanwhile" in reason for _, _, reason in report.problems)
+                assert report.copied["pizza"] + report.present["pizza"] + len(report.problems) == 30
+            assert any(report.problems for report, _ in both)
+            last, progress = await copied(here, there, progress=both[0][1])
+            assert (last.problems, progress.left) == ([], [])
+            await same(here, there)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InstanceExists("pizza", "order-1"), Conflict("it"), DuplicateKey("key-1"), InvalidRequest("it cannot be stored")],
+)
+@pytest.mark.parametrize("method", ["create", "commit"])
+def test_an_instance_that_cannot_be_written_is_left(method: str, error: WorkflowError, stores: dict[str, str]) -> None:
+    class Refusing:
+        def __init__(self, store: CopyableStore) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            found = getattr(self._store, name)
+
+            async def refuse(instance: Instance, *arguments: Any) -> Any:
+                if instance.workflow == "pizza":
+                    raise error
+                return await found(instance, *arguments)
+
+            return refuse if name == method else found
+
+    async def scenario() -> None:
+        async with opened(stores["sqlite"], stores["postgresql"]) as (here, there):
+            await fill(here)
+            refusing: Any = Refusing(there)
+            report, progress = await copied(here, refusing)
+            assert [problem[:2] for problem in report.problems] == progress.left == [("pizza", "order-1")]
+            assert report.copied["pasta"] == 3
+            report, progress = await copied(here, there, progress=progress)
+            assert (report.problems, progress.left) == ([], [])
+            await same(here, there)
 
     asyncio.run(scenario())
 
