@@ -13,14 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cloud_adapter.cli.main import app
-from cloud_adapter.cli.store_copy import Copier, Progress, Report
+from cloud_adapter.cli.store_copy import Progress
 from cloud_adapter.document import Instance, Lease
 from cloud_adapter.errors import (
-    Conflict,
-    DuplicateKey,
-    InstanceExists,
     InstanceNotFound,
-    InvalidRequest,
     SettingsError,
     Unavailable,
 )
@@ -29,7 +25,7 @@ from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.hosting.postgresql import PostgresqlRuntime
 from cloud_adapter.ports import CopyableStore
 from cloud_adapter.settings import Settings
-from tests.cli.full_stores import LATER, fill, opened
+from tests.cli.full_stores import LATER, copied, fill, opened, same, whole
 from tests.contract.store_contract import (
     NOW,
     SECOND,
@@ -40,7 +36,7 @@ from tests.contract.store_contract import (
 )
 from tests.emulator.harness import until
 from tests.postgresql import Server
-from workflow_core import On, S, Select, Sleep, Timeout, Workflow, WorkflowError
+from workflow_core import On, S, Select, Sleep, Timeout, Workflow
 
 
 @pytest.fixture
@@ -54,37 +50,6 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     if "firestore" in kinds:
         names["firestore"] = request.getfixturevalue("firestore_project")
     return names
-
-
-async def copied(
-    source: CopyableStore,
-    destination: CopyableStore,
-    *,
-    writes: bool = True,
-    now: datetime = NOW + SECOND,
-    **state: Any,
-) -> tuple[Report, Progress]:
-    progress = state.get("progress") or Progress("a", "b")
-    copier = Copier(source, destination, writes, now, progress, lambda progress: None)
-    return await copier.run(), progress
-
-
-async def whole(store: CopyableStore, workflow: str, id: str) -> tuple[Any, ...]:
-    instance = await store.load(workflow, id, history=True)
-    plain = replace(instance, entries_count=0, entries_bytes=0, version=None, document=None)
-    keys = sorted(await store.keys(workflow, id, NOW, 1000), key=lambda key: key.key)
-    return plain, list(await store.inbox(workflow, id)), keys
-
-
-async def same(one: CopyableStore, other: CopyableStore) -> None:
-    assert sorted(await one.workflows()) == sorted(await other.workflows())
-    for workflow in await one.workflows():
-        here, there = await one.list(workflow, limit=1000), await other.list(workflow, limit=1000)
-        assert list(here.instances) == list(there.instances)
-        for summary in here.instances:
-            assert await whole(one, workflow, summary.id) == await whole(other, workflow, summary.id)
-    due = [list(await store.due(LATER + timedelta(days=9999))) for store in (one, other)]
-    assert due[0] == due[1]
 
 
 @pytest.mark.parametrize(
@@ -264,58 +229,6 @@ def test_a_postponed_instance_is_due_at_the_destination(
             for now in (NOW + 2 * SECOND, LATER + timedelta(days=1)):  # then the postponement is over
                 again, _ = await copied(here, there, now=now)
                 assert (again.problems, dict(again.present)) == ([], {"pizza": 7})
-
-    asyncio.run(scenario())
-
-
-def test_two_copies_at_once(stores: dict[str, str]) -> None:
-    async def scenario() -> None:
-        async with opened(stores["sqlite"], stores["postgresql"]) as (here, there):
-            for number in range(30):
-                await here.create(an_instance(f"order-{number}"), a_key(expires_at=LATER))
-            both = await asyncio.gather(copied(here, there), copied(here, there))
-            for report, progress in both:
-                assert {id for _, id, _ in report.problems} == {id for _, id in progress.left}
-                assert all("the destination was changed meanwhile" in reason for _, _, reason in report.problems)
-                assert report.copied["pizza"] + report.present["pizza"] + len(report.problems) == 30
-            assert any(report.problems for report, _ in both)
-            last, progress = await copied(here, there, progress=both[0][1])
-            assert (last.problems, progress.left) == ([], [])
-            await same(here, there)
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize(
-    "error",
-    [InstanceExists("pizza", "order-1"), Conflict("it"), DuplicateKey("key-1"), InvalidRequest("it cannot be stored")],
-)
-@pytest.mark.parametrize("method", ["create", "commit"])
-def test_an_instance_that_cannot_be_written_is_left(method: str, error: WorkflowError, stores: dict[str, str]) -> None:
-    class Refusing:
-        def __init__(self, store: CopyableStore) -> None:
-            self._store = store
-
-        def __getattr__(self, name: str) -> Any:
-            found = getattr(self._store, name)
-
-            async def refuse(instance: Instance, *arguments: Any) -> Any:
-                if instance.workflow == "pizza":
-                    raise error
-                return await found(instance, *arguments)
-
-            return refuse if name == method else found
-
-    async def scenario() -> None:
-        async with opened(stores["sqlite"], stores["postgresql"]) as (here, there):
-            await fill(here)
-            refusing: Any = Refusing(there)
-            report, progress = await copied(here, refusing)
-            assert [problem[:2] for problem in report.problems] == progress.left == [("pizza", "order-1")]
-            assert report.copied["pasta"] == 3
-            report, progress = await copied(here, there, progress=progress)
-            assert (report.problems, progress.left) == ([], [])
-            await same(here, there)
 
     asyncio.run(scenario())
 
