@@ -207,6 +207,22 @@ async def test_a_call_that_ends_at_its_limit_lets_the_next_one_go_on(world: Worl
     assert {seen.count(id) for id in ids} == {3}
 
 
+@pytest.mark.parametrize("stop", [1, 3, 5, 6, 9, 10])
+@in_world(Parcel)
+async def test_a_call_that_goes_on_looks_at_each_instance_once(
+    world: World, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_adapter.engine.recovery.PAGE", 3)
+    for number in range(10):
+        await world.create(id=f"order-{number}")
+        await world.send("Send", id=f"order-{number}")
+    process = world.start()
+    assert await world.finish(process.engine.recover(limit=stop)) == stop
+    with process.calls() as calls:
+        assert await world.finish(process.engine.recover(limit=100)) == 10
+    assert calls.count("load") == 10
+
+
 @pytest.mark.parametrize("limit", [2, 4, 7, 10, 11])
 @in_world(Parcel)
 async def test_what_vanishes_meanwhile_hides_nothing(world: World, limit: int) -> None:
@@ -276,19 +292,18 @@ def test_an_entry_is_looked_at_less_often_the_older_it_is(posted: int) -> None:
 
 @pytest.mark.parametrize("every", [0.5, 1, 3, 7, 10, 45, 60])
 @pytest.mark.parametrize("first", [0, 7, 13.5])
-def test_an_entry_is_found_whatever_the_time_between_calls(every: float, first: float) -> None:
-    for posted in (0, 8, 111):
-        last, seen = first, [float(posted)]
-        while last < 48 * 60:
-            now, last = last + every, last + every
-            ranges = ages(at(now - every), at(now), at(now) - MINUTE / 2)
-            if any((since is None or since < at(posted)) and at(posted) <= until for since, until in ranges):
-                seen.append(now)
-        seen = [minute for minute in seen if minute >= max(posted, first)]
-        assert seen[0] <= max(posted + 0.5, first) + max(every, 10)
-        assert all(after - before <= max(4 * (before - posted) + 10, 320) + every for before, after in pairwise(seen))
-        old = [after - before for before, after in pairwise(seen) if before - posted >= 640]
-        assert all(abs(minutes - 320) < max(every, 1) for minutes in old)
+@pytest.mark.parametrize("posted", [14, 21, 111])
+def test_an_entry_is_found_whatever_the_time_between_calls(every: float, first: float, posted: float) -> None:
+    calls = [first + number * every for number in range(int(48 * 60 / every))]
+    seen = []
+    for last, now in pairwise(calls):
+        ranges = ages(at(last), at(now), at(now) - MINUTE / 2)
+        if any((since is None or since < at(posted)) and at(posted) <= until for since, until in ranges):
+            seen.append(now)
+    assert seen[0] == next(now for now in calls if now >= posted + 0.5)
+    assert all(after - before <= max(4 * (before - posted) + 10, 320) + every for before, after in pairwise(seen))
+    old = [after - before for before, after in pairwise(seen) if before - posted >= 640]
+    assert all(abs(minutes - 320) < max(every, 1) for minutes in old)
 
 
 @in_world(Parcel)
