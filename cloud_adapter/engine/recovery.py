@@ -26,7 +26,6 @@ from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import takewhile
 from typing import Final
 
 from cloud_adapter.document import Instance
@@ -58,6 +57,9 @@ UNSERVED_MIN = timedelta(hours=1)
 own recovery moves the instance by then."""
 
 
+_Place = tuple[str, str]
+
+
 @dataclass(slots=True)
 class _Call:
     """One call of recovery.
@@ -76,7 +78,7 @@ class _Call:
     limit: int
     ends_at: datetime
     scheduled: int = 0
-    seen: set[tuple[str, str]] = field(default_factory=set)
+    seen: set[_Place] = field(default_factory=set)
 
 
 _Find = Callable[..., Awaitable[Sequence[Due]]]
@@ -126,7 +128,7 @@ class Recovery:
             self._last_due = await self._recover_all(call, page, find, first)
             if self._last_due is not None or self._is_over(call):
                 return
-            find = partial(_until, call.seen | {(first.workflow, first.id)}, find)
+            find = partial(_until, first, frozenset(call.seen), find)
         self._last_due = await self._recover_all(call, page, find, None)
 
     async def _recover_all(self, call: _Call, page: int, find: _Find, last: Due | None) -> Due | None:
@@ -149,7 +151,7 @@ class Recovery:
                 batch = rest[: min(calls_max, call.limit - call.scheduled)]
                 del rest[: len(batch)]
                 await concurrently(partial(self._recover, call), batch, calls_max)
-                call.seen |= {(due.workflow, due.id) for due in batch}
+                call.seen |= set(map(_place, batch))
                 last = batch[-1]
             if len(found) < page:
                 return None
@@ -203,11 +205,22 @@ def postponement(count: int) -> timedelta:
     return min(POSTPONED_FIRST * (1 << min(count, 10)), POSTPONED_MAX)
 
 
-async def _until(seen: Container[tuple[str, str]], find: _Find, *, after: Due | None) -> Sequence[Due]:
-    """Returns what ``find`` returns, up to the first instance that was seen."""
-    if after is not None and (after.workflow, after.id) in seen:
-        return []
-    return list(takewhile(lambda due: (due.workflow, due.id) not in seen, await find(after=after)))
+async def _until(last: Due, seen: Container[_Place], find: _Find, *, after: Due | None) -> Sequence[Due]:
+    """Returns what ``find`` returns, up to and including ``last``, and before the first one that was seen. Both may
+    have vanished meanwhile."""
+    found = list[Due]()
+    if after is None or _place(after) != _place(last):
+        for due in await find(after=after):
+            if _place(due) in seen:
+                break
+            found.append(due)
+            if _place(due) == _place(last):
+                break
+    return found
+
+
+def _place(due: Due) -> _Place:
+    return due.workflow, due.id
 
 
 def _can_move(session: Session, now: datetime, before: datetime) -> bool:
