@@ -299,6 +299,13 @@ def takes_context(
     return False
 
 
+def means(hint: Any, context: type) -> bool:
+    """Whether an annotation names a context, possibly beside None, and nothing else."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return {context, type(None)} == set(typing.get_args(hint))
+    return hint is context
+
+
 def _accepts(hint: Any, context: type) -> bool:
     """Whether an annotation may mean a context."""
     origin = typing.get_origin(hint)

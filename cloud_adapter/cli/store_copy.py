@@ -7,7 +7,8 @@ that is complete finds nothing to do. An instance that the destination has in an
 its last step, everything is read back and compared.
 
 Documents are copied as they are stored, so secrets stay encrypted, and need the same keys at the destination. Tasks are
-not copied. ``wake_at`` says when an instance is due, and the recovery of the destination creates the tasks.
+not copied. ``wake_at`` says when an instance is due, and the recovery of the destination creates the tasks. That an
+instance is postponed is not copied either: it is due at once, so the code at the destination tries it and decides anew.
 """
 
 from __future__ import annotations
@@ -19,12 +20,21 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
-from cloud_adapter.errors import DamagedDocument, InstanceNotFound, TooLarge
+from cloud_adapter.errors import (
+    Conflict,
+    DamagedDocument,
+    DuplicateKey,
+    InstanceExists,
+    InstanceNotFound,
+    InvalidRequest,
+    TooLarge,
+)
 from cloud_adapter.ports import CopyableStore, Order
 from cloud_adapter.stores.listings import LIMIT_MAX
 from workflow_core.wait_types import ActivityWait
 
 PAGE = 100
+POSTPONED_PAGE = 1_000
 AT_A_TIME = 10
 """How many instances are copied at the same time, so that many large ones fit into the memory."""
 
@@ -97,6 +107,7 @@ class Copier:
     progress: Progress
     save: Callable[[Progress], None]
     report: Report = field(default_factory=Report)
+    _postponed: set[tuple[str, str]] = field(default_factory=set, init=False)
 
     async def run(self) -> Report:
         """Copies everything, or what an earlier call has left.
@@ -104,6 +115,7 @@ class Copier:
         Raises:
             Unavailable: a store did not answer. Call it again to continue.
         """
+        await self._find_postponed()
         left, self.progress.left = self.progress.left, []
         await self._copy_all(left)
         workflows = sorted(await self.source.workflows())
@@ -119,6 +131,15 @@ class Copier:
                         (workflow, "", f"the source has {counts[0]}, the destination {counts[1]}")
                     )
         return self.report
+
+    async def _find_postponed(self) -> None:
+        last = None
+        while True:
+            found = await self.source.postponed(self.now, POSTPONED_PAGE, after=last)
+            self._postponed |= {(due.workflow, due.id) for due in found}
+            if len(found) < POSTPONED_PAGE:
+                return
+            last = found[-1]
 
     async def _copy_workflow(self, workflow: str) -> None:
         progress = self.progress
@@ -147,12 +168,18 @@ class Copier:
             is_new, is_attempting = await self._copy_one(workflow, id)
         except InstanceNotFound:  # deleted meanwhile
             return
-        except (_Left, DamagedDocument, TooLarge) as error:
-            self.report.problems.append((workflow, id, str(error)))
-            self.progress.left.append((workflow, id))
+        except (InstanceExists, Conflict, DuplicateKey):
+            self._leave(workflow, id, "the destination was changed meanwhile: stop what else writes to it, and repeat")
+            return
+        except (_Left, DamagedDocument, InvalidRequest, TooLarge) as error:
+            self._leave(workflow, id, str(error))
             return
         (self.report.copied if is_new else self.report.present)[workflow] += 1
         self.report.attempting += is_attempting
+
+    def _leave(self, workflow: str, id: str, reason: str) -> None:
+        self.report.problems.append((workflow, id, reason))
+        self.progress.left.append((workflow, id))
 
     async def _copy_one(self, workflow: str, id: str) -> tuple[bool, bool]:
         """Copies an instance. Returns whether the destination lacked something of it, and whether it has an activity
@@ -171,7 +198,7 @@ class Copier:
             there = await _Whole.load(self.destination, workflow, id, self.now)
         except InstanceNotFound:
             there = None
-        if there is not None and (names := _differences(here.instance, there.instance)):
+        if there is not None and (names := self._differ(here.instance, there.instance)):
             raise _Left(f"the destination has it in another state ({', '.join(names)} differ), and is not changed")
         is_new = there is None or not there.has_all_of(here)
         if is_new and self.writes:
@@ -184,18 +211,27 @@ class Copier:
         for entry in here.inbox:
             await self.destination.post(entry)
         if there is None:
-            await self.destination.create(_as_new(here.instance))
+            is_postponed = (here.instance.workflow, here.instance.id) in self._postponed
+            new = replace(here.instance, wake_at=self.now) if is_postponed else here.instance
+            await self.destination.create(_as_new(new))
         known = set() if there is None else {key.key for key in there.keys}
         workflow, id = here.instance.workflow, here.instance.id
         current = await self.destination.load(workflow, id)
         for keys in _portions([key for key in here.keys if key.key not in known]):
             current = await self.destination.commit(current, keys)
         written = await _Whole.load(self.destination, workflow, id, self.now)
-        names = _differences(here.instance, written.instance)
+        names = self._differ(here.instance, written.instance)
         if names or not written.has_all_of(here):
             raise _Left(f"what was written is not what was read ({', '.join(names) or 'inbox or keys'} differ)")
         if _differences(here.instance, (await self.source.load(workflow, id, history=True))):
             raise _Left("it has changed while it was copied: delete it at the destination, stop what serves the source")
+
+    def _differ(self, here: Instance, there: Instance) -> list[str]:
+        """Returns the names of the parts in which the destination's instance differs."""
+        if there.wake_at is not None and there.wake_at <= self.now:
+            # It may have been postponed here. A time that has passed is never wrong: recovery looks what is due.
+            here = replace(here, wake_at=there.wake_at)
+        return _differences(here, there)
 
 
 @dataclass(frozen=True, slots=True)

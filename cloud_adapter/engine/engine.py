@@ -379,8 +379,9 @@ class Engine:
 
         Args:
             ahead: also schedules instances that will be due within this time.
-            limit: the most instances to schedule, the longest overdue first.
-            seconds: after this time, no more instances are looked at.
+            limit: the most instances to schedule, the longest overdue first. The next call goes on after them. At most
+                half of the limit is for postponed instances.
+            seconds: after this time, no more instances are looked at. The next call goes on.
             try_postponed: also tries the postponed instances, even if this is not the first call.
 
         Returns: the number of scheduled instances.

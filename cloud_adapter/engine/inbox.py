@@ -48,7 +48,7 @@ COLLECT_MAX = 200
 ENTRIES_MAX = 10_000
 """The most entries that recovery reads of one range of ages."""
 
-MINUTE, RECENT = timedelta(minutes=1), timedelta(minutes=10)
+RECENT = timedelta(minutes=10)
 OLDEST = 32 * RECENT
 
 
@@ -70,6 +70,7 @@ class Inbox:
         self.committer = committer
         self.lanes = lanes
         self._openers: dict[str, Opener] = {}
+        self._recovered_at: datetime | None = None
 
     def register(self, kind: str, opener: Opener) -> None:
         """Registers how entries of a kind are converted back to decisions."""
@@ -196,14 +197,15 @@ class Inbox:
         older it is. Otherwise, such entries would be read by each call, and hide newer ones.
 
         Args:
-            everything: looks at entries of all ages.
+            everything: looks at entries of all ages, as the first call does.
 
         Raises:
             Unavailable: try again.
         """
         now, queue = self.committer.clock.now(), self.committer.queue
         found: dict[tuple[str, str], None] = {}
-        for since, until in [(None, before)] if everything else ages(now, before):
+        last = None if everything else self._recovered_at
+        for since, until in [(None, before)] if last is None else ages(last, now, before):
             found |= dict.fromkeys(await self.committer.store.uncollected(until, ENTRIES_MAX, since=since))
         served = [(workflow, id) for workflow, id in found if workflow in workflows][:limit]
 
@@ -213,17 +215,22 @@ class Inbox:
             await queue.create(task.task(salt))
 
         await concurrently(collect, served, queue.calls_max)
+        self._recovered_at = now
         return len(served)
 
 
-def ages(now: datetime, before: datetime) -> Sequence[tuple[datetime | None, datetime]]:
-    """Returns the ranges of times in which the entries were posted that recovery looks at in this minute: always those
-    of the last ten minutes, those that are up to twice as old every ten minutes, and so on; those that are older than
-    320 minutes every 320 minutes."""
+def ages(last: datetime, now: datetime, before: datetime) -> Sequence[tuple[datetime | None, datetime]]:
+    """Returns the ranges of times in which the entries were posted that recovery looks at now: always those of the last
+    ten minutes, those that are up to twice as old every ten minutes, and so on; those that are older than 320 minutes
+    every 320 minutes.
+
+    Args:
+        last: when it was called last. It may be called at any times: what came due since then is looked at.
+    """
     ranges: list[tuple[datetime | None, datetime]] = [(now - RECENT, before)]
-    minute, age = int(now.timestamp()) // 60, RECENT
+    age = RECENT
     while age <= OLDEST:
-        if minute % (age // MINUTE) == 0:
+        if now.timestamp() // age.total_seconds() > last.timestamp() // age.total_seconds():
             ranges.append((now - 2 * age if age < OLDEST else None, now - age))
         age *= 2
     return ranges

@@ -8,7 +8,11 @@ that omits a kind of work breaks this; see ``schedule.py``.
 An instance that cannot move, because the code no longer has its statement or its document is damaged, would be read by
 every call. It is therefore postponed: ``wake_at`` is moved, by ten minutes at first and by twice as much each time. A
 commit computes ``wake_at`` anew, so whatever changes the instance ends this. A change of the code does too: the first
-call in each process also tries the postponed instances.
+call in each process also tries the postponed instances, and the next calls go on if it could not try all.
+
+A call that ends before it has looked at everything remembers where. The next call in the process begins there and then
+looks at the rest from the start. Otherwise, instances whose tasks were created, but not yet delivered, would be found
+first by each call, and hide the later ones.
 
 A lazy timer has no task before recovery creates it, shortly before the deadline. Until then, each run creates it under
 the same name, so it is one task. Once the deadline has passed, that name may be the one of a task that was lost, so the
@@ -18,8 +22,8 @@ task gets another one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -53,13 +57,19 @@ UNSERVED_MIN = timedelta(hours=1)
 own recovery moves the instance by then."""
 
 
+_Place = tuple[str, str]
+
+
 @dataclass(slots=True)
 class _Call:
     """One call of recovery.
 
     Attributes:
         salt: the same for all calls within a minute. They create the same tasks, which the queue accepts only once.
+        limit: the number of scheduled instances at which it ends.
+        ends_at: when it ends.
         scheduled: the number of instances that were scheduled so far.
+        seen: those that were looked at in this scan: workflow and id.
     """
 
     now: datetime
@@ -68,6 +78,10 @@ class _Call:
     limit: int
     ends_at: datetime
     scheduled: int = 0
+    seen: set[_Place] = field(default_factory=set)
+
+
+_Find = Callable[..., Awaitable[Sequence[Due]]]
 
 
 class Recovery:
@@ -82,37 +96,66 @@ class Recovery:
         self.inbox = inbox
         self.workflows = workflows
         self._has_tried_postponed = False
+        self._last_postponed: Due | None = None
+        self._last_due: Due | None = None
 
     async def run(self, ahead: timedelta, limit: int, seconds: float, try_postponed: bool) -> int:
         """See ``Engine.recover``."""
         now, store, page = self.committer.clock.now(), self.committer.store, min(limit, PAGE)
         call = _Call(now, ahead, f"recover {int(now.timestamp()) // 60}", limit, now + timedelta(seconds=seconds))
-        try_postponed = try_postponed or not self._has_tried_postponed
-        if try_postponed:
-            await self._recover_all(call, page, partial(store.postponed, now, page))
-            self._has_tried_postponed = True
-        await self._recover_all(call, page, partial(store.due, now + ahead, page))
+        if try_postponed or not self._has_tried_postponed:
+            # At most half of the call is for them, so that many of them do not hide what is due.
+            call.limit, call.ends_at = max(limit // 2, 1), now + timedelta(seconds=seconds / 2)
+            last = self._last_postponed
+            if last is not None and last.wake_at <= now:
+                last = None
+            last = await self._recover_all(call, page, partial(store.postponed, now, page), last)
+            self._last_postponed = last
+            self._has_tried_postponed |= last is None
+            call.limit, call.ends_at = limit, now + timedelta(seconds=seconds)
+        await self._recover_due(call, page)
         before = now - UNCOLLECTED_AFTER
         return call.scheduled + await self.inbox.recover(
             self.workflows, before, call.salt, limit, everything=try_postponed
         )
 
-    async def _recover_all(self, call: _Call, page: int, find: Callable[..., Awaitable[Sequence[Due]]]) -> None:
+    async def _recover_due(self, call: _Call, page: int) -> None:
+        """Schedules what is due: at first what follows the last one of the call before, then what precedes it."""
+        before, first = call.now + call.ahead, self._last_due
+        call.seen.clear()
+        find = partial(self.committer.store.due, before, page)
+        if first is not None and first.wake_at <= before:
+            self._last_due = await self._recover_all(call, page, find, first)
+            if self._last_due is not None or self._is_over(call):
+                return
+            find = partial(_until, first, frozenset(call.seen), find)
+        self._last_due = await self._recover_all(call, page, find, None)
+
+    async def _recover_all(self, call: _Call, page: int, find: _Find, last: Due | None) -> Due | None:
         """Schedules all instances that ``find`` returns, page by page, until the limit or the end of the time.
 
         As many are loaded at a time as the queue takes calls, not a whole page: they may be large.
+
+        Args:
+            last: only later ones are scheduled.
+
+        Returns: the last one that was looked at, or ``last``; None: all were.
         """
-        calls_max, last = self.committer.queue.calls_max, None
+        calls_max = self.committer.queue.calls_max
         while not self._is_over(call):
             found = await find(after=last)
             rest = list(found)
-            while rest and not self._is_over(call):
+            while rest:
+                if self._is_over(call):
+                    return last
                 batch = rest[: min(calls_max, call.limit - call.scheduled)]
                 del rest[: len(batch)]
                 await concurrently(partial(self._recover, call), batch, calls_max)
+                call.seen |= set(map(_place, batch))
+                last = batch[-1]
             if len(found) < page:
-                break
-            last = found[-1]
+                return None
+        return last
 
     def _is_over(self, call: _Call) -> bool:
         return call.scheduled >= call.limit or self.committer.clock.now() > call.ends_at
@@ -160,6 +203,24 @@ class Recovery:
 def postponement(count: int) -> timedelta:
     """Returns for how long an instance is postponed that was already postponed ``count`` times."""
     return min(POSTPONED_FIRST * (1 << min(count, 10)), POSTPONED_MAX)
+
+
+async def _until(last: Due, seen: Container[_Place], find: _Find, *, after: Due | None) -> Sequence[Due]:
+    """Returns what ``find`` returns, up to and including ``last``, and before the first one that was seen. Both may
+    have vanished meanwhile."""
+    found = list[Due]()
+    if after is None or _place(after) != _place(last):
+        for due in await find(after=after):
+            if _place(due) in seen:
+                break
+            found.append(due)
+            if _place(due) == _place(last):
+                break
+    return found
+
+
+def _place(due: Due) -> _Place:
+    return due.workflow, due.id
 
 
 def _can_move(session: Session, now: datetime, before: datetime) -> bool:

@@ -6,8 +6,8 @@ Theory of operation. Every call is one statement, and PostgreSQL commits a singl
 one round trip, applied completely or not at all, and holds no lock while it waits for this process. The connections
 have no state of their own, so a pooler may hand each statement to another connection of the server.
 
-A read that fails because its connection was lost is made again on a new one. A write is not: it may have been applied.
-It raises ``Unavailable``, and the caller finds out.
+A read that fails because its connection was lost is made again on a new one, and the others are replaced too. A write
+is not: it may have been applied. It raises ``Unavailable``, and the caller finds out.
 """
 
 from __future__ import annotations
@@ -92,6 +92,9 @@ class Connections:
             except TimeoutError:
                 raise
             except _LOST:
+                # What ended one connection, such as a restart of the server, has probably ended all of them.
+                if self._pool is not None:
+                    await self._pool.expire_connections()
                 return await self._run(query, values)
 
     async def write(self, query: str, *values: object) -> Sequence[Any]:

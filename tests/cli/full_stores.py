@@ -1,4 +1,4 @@
-"""Stores with instances that have all that an instance can have. Holds no test."""
+"""Stores with instances that have all that an instance can have, and copies of them. Holds no test."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
+from cloud_adapter.cli.store_copy import Copier, Progress, Report
 from cloud_adapter.cli.stores import open_store
 from cloud_adapter.ports import CopyableStore
 from tests.contract.store_contract import (
     MICROSECOND,
     NOW,
+    SECOND,
     a_full_instance,
     a_key,
     an_entry,
@@ -49,3 +52,34 @@ async def fill(store: CopyableStore, count: int = 3) -> None:
         await store.post(an_entry(f"entry-{number}", at=NOW + number * MICROSECOND, body=json.dumps({"ü": "\x00"})))
     for number in range(count):
         await store.create(an_instance(f"id {number:03} ☕", workflow="pasta", wake_at=LATER, count=number))
+
+
+async def copied(
+    source: CopyableStore,
+    destination: CopyableStore,
+    *,
+    writes: bool = True,
+    now: datetime = NOW + SECOND,
+    **state: Any,
+) -> tuple[Report, Progress]:
+    progress = state.get("progress") or Progress("a", "b")
+    copier = Copier(source, destination, writes, now, progress, lambda progress: None)
+    return await copier.run(), progress
+
+
+async def whole(store: CopyableStore, workflow: str, id: str) -> tuple[Any, ...]:
+    instance = await store.load(workflow, id, history=True)
+    plain = replace(instance, entries_count=0, entries_bytes=0, version=None, document=None)
+    keys = sorted(await store.keys(workflow, id, NOW, 1000), key=lambda key: key.key)
+    return plain, list(await store.inbox(workflow, id)), keys
+
+
+async def same(one: CopyableStore, other: CopyableStore) -> None:
+    assert sorted(await one.workflows()) == sorted(await other.workflows())
+    for workflow in await one.workflows():
+        here, there = await one.list(workflow, limit=1000), await other.list(workflow, limit=1000)
+        assert list(here.instances) == list(there.instances)
+        for summary in here.instances:
+            assert await whole(one, workflow, summary.id) == await whole(other, workflow, summary.id)
+    due = [list(await store.due(LATER + timedelta(days=9999))) for store in (one, other)]
+    assert due[0] == due[1]

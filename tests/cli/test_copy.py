@@ -13,15 +13,19 @@ import pytest
 from typer.testing import CliRunner
 
 from cloud_adapter.cli.main import app
-from cloud_adapter.cli.store_copy import Copier, Progress, Report
+from cloud_adapter.cli.store_copy import Progress
 from cloud_adapter.document import Instance, Lease
-from cloud_adapter.errors import InstanceNotFound, SettingsError, Unavailable
+from cloud_adapter.errors import (
+    InstanceNotFound,
+    SettingsError,
+    Unavailable,
+)
 from cloud_adapter.history import HistoryEntry
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.hosting.postgresql import PostgresqlRuntime
 from cloud_adapter.ports import CopyableStore
 from cloud_adapter.settings import Settings
-from tests.cli.full_stores import LATER, fill, opened
+from tests.cli.full_stores import LATER, copied, fill, opened, same, whole
 from tests.contract.store_contract import (
     NOW,
     SECOND,
@@ -46,37 +50,6 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     if "firestore" in kinds:
         names["firestore"] = request.getfixturevalue("firestore_project")
     return names
-
-
-async def copied(
-    source: CopyableStore,
-    destination: CopyableStore,
-    *,
-    writes: bool = True,
-    now: datetime = NOW + SECOND,
-    **state: Any,
-) -> tuple[Report, Progress]:
-    progress = state.get("progress") or Progress("a", "b")
-    copier = Copier(source, destination, writes, now, progress, lambda progress: None)
-    return await copier.run(), progress
-
-
-async def whole(store: CopyableStore, workflow: str, id: str) -> tuple[Any, ...]:
-    instance = await store.load(workflow, id, history=True)
-    plain = replace(instance, entries_count=0, entries_bytes=0, version=None, document=None)
-    keys = sorted(await store.keys(workflow, id, NOW, 1000), key=lambda key: key.key)
-    return plain, list(await store.inbox(workflow, id)), keys
-
-
-async def same(one: CopyableStore, other: CopyableStore) -> None:
-    assert sorted(await one.workflows()) == sorted(await other.workflows())
-    for workflow in await one.workflows():
-        here, there = await one.list(workflow, limit=1000), await other.list(workflow, limit=1000)
-        assert list(here.instances) == list(there.instances)
-        for summary in here.instances:
-            assert await whole(one, workflow, summary.id) == await whole(other, workflow, summary.id)
-    due = [list(await store.due(LATER + timedelta(days=9999))) for store in (one, other)]
-    assert due[0] == due[1]
 
 
 @pytest.mark.parametrize(
@@ -225,6 +198,37 @@ def test_an_instance_that_changes_meanwhile_is_found(stores: dict[str, str]) -> 
             failing: Any = Changing(there, 0, False)
             report, _ = await copied(changing, failing)
             assert "it has changed while it was copied" in report.problems[0][2]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"), [("sqlite", "postgresql"), ("postgresql", "sqlite"), ("postgresql", "firestore")]
+)
+def test_a_postponed_instance_is_due_at_the_destination(
+    source: str, destination: str, stores: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_adapter.cli.store_copy.POSTPONED_PAGE", 2)
+    ids = [f"stuck-{number}" for number in range(5)]
+
+    async def scenario() -> None:
+        async with opened(stores[source], stores[destination]) as (here, there):
+            for id in ids:
+                await here.create(an_instance(id, wake_at=NOW))
+            await here.create(an_instance("later", wake_at=LATER))
+            await here.create(an_instance("overdue", wake_at=NOW - SECOND))
+            for due in await here.due(NOW):
+                if due.id in ids:
+                    await here.postpone(due, LATER + timedelta(hours=int(due.id[-1])))
+            assert [due.id for due in await here.postponed(NOW)] == ids
+            report, _ = await copied(here, there)
+            assert (report.problems, dict(report.copied)) == ([], {"pizza": 7})
+            found = {due.id: due.wake_at for due in await there.due(LATER)}
+            assert found == {**dict.fromkeys(ids, NOW + SECOND), "overdue": NOW - SECOND, "later": LATER}
+            assert list(await there.postponed(NOW)) == []
+            for now in (NOW + 2 * SECOND, LATER + timedelta(days=1)):  # then the postponement is over
+                again, _ = await copied(here, there, now=now)
+                assert (again.problems, dict(again.present)) == ([], {"pizza": 7})
 
     asyncio.run(scenario())
 

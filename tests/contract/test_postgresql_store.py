@@ -291,6 +291,19 @@ def test_reads_survive_lost_connections(postgresql_server: Server, postgresql_ur
     through(postgresql_server, work)
 
 
+def test_a_read_survives_the_loss_of_all_connections(postgresql_server: Server, postgresql_url: str) -> None:
+    end_all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
+
+    async def work(store: PostgresqlStore) -> None:
+        await store.create(an_instance(count=0))
+        for _ in range(3):
+            await asyncio.gather(*(store.load("pizza", "order-1") for _ in range(10)))
+            await asyncio.to_thread(postgresql_server.execute, f"{end_all} current_database()")
+            assert (await store.load("pizza", "order-1")).id == "order-1"
+
+    use(postgresql_url, work)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_server_that_restarts_loses_nothing(mode: str) -> None:

@@ -16,6 +16,7 @@ from workflow_core import (
     Activity,
     ActivityContext,
     AsyncInSyncCall,
+    DefinitionError,
     ErrorInfo,
     Execution,
     ExecutionError,
@@ -125,6 +126,32 @@ def test_its_context_tells_where_it_runs() -> None:
     assert one.wait_id != two.wait_id
     assert one.idempotency_key != two.idempotency_key
     asyncio.run(one.heartbeat())  # type: ignore[arg-type]
+
+
+def test_it_may_take_its_context_and_no_input() -> None:
+    seen: list[tuple[str, int] | None] = []
+
+    def call(context: ActivityContext) -> None:
+        seen.append((context.activity, context.attempt))
+
+    def maybe(context: ActivityContext | None = None) -> None:
+        seen.append(None if context is None else (context.activity, context.attempt))
+
+    Flow = flow(Activity("call", call), ForEach("each", lambda w: [1], Activity("maybe", maybe)))  # noqa: N806
+    start(Flow)
+    assert seen == [("call", 1), ("maybe", 1)]
+    with pytest.raises(DefinitionError, match="it has an input, but its function takes none"):
+        flow(Activity("call", call, input=lambda w: 1))
+
+
+def test_a_single_parameter_that_may_be_anything_is_the_input() -> None:
+    seen: list[object] = []
+
+    def call(context: Any) -> None:
+        seen.append(context)
+
+    start(flow(Activity("call", call, input=lambda w: 5)))
+    assert seen == [5]
 
 
 def test_an_asynchronous_one_is_awaited() -> None:

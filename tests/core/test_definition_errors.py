@@ -292,7 +292,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "the input and an ActivityContext",
     ),
     ("an Activity without types", lambda: Activity("a", unannotated), "Activity 'a'", "no annotation", "n: SomeType"),
-    ("an Activity of a context alone", lambda: Activity("a", context_alone), "Activity 'a'", "JSON schema", "pydantic"),
+    ("an Activity of a context first", lambda: Activity("a", context_first), "Activity 'a'", "JSON schema", "pydantic"),
     ("an input of a value", lambda: Activity("a", zero, input=3), "'a'", "input is 3", "Pass a function"),  # type: ignore[call-overload]
     (
         "an input for nobody",
@@ -416,7 +416,7 @@ def one(n: int) -> None: ...
 def bare(w, result) -> None: ...  # type: ignore[no-untyped-def]
 
 
-def context_alone(context: ActivityContext) -> None: ...
+def context_first(context: ActivityContext, n: int) -> None: ...
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,21 @@ async def test_several_runs_of_recovery_create_one_task(world: World) -> None:
 
 
 @in_world(Offer, options=LAZY)
+async def test_more_timers_at_one_deadline_than_the_limit(world: World) -> None:
+    for number in range(40):
+        await world.create(id=f"offer-{number}", minutes=60)
+    await world.pass_time(58 * MINUTE)
+    process = world.start()
+    for count in (10, 20, 30, 40, 40):
+        assert await world.finish(process.engine.recover(limit=10)) == 10
+        assert len(world.queue.timers) == count
+        await world.clock.advance(20)
+    await world.pass_time(MINUTE)
+    for number in range(40):
+        assert (await world.fields(f"offer-{number}")).log == ["withdrawn"]
+
+
+@in_world(Offer, options=LAZY)
 async def test_recovery_beside_a_near_timer_creates_no_task(world: World) -> None:
     await world.create(minutes=9)
     await world.pass_time(8 * MINUTE)

@@ -188,10 +188,92 @@ async def test_recovery_stops_when_its_time_is_up_and_the_next_one_goes_on(world
     assert await world.finish(process.engine.recover(seconds=25)) == 2
 
 
+@in_world(Parcel)
+async def test_a_call_that_ends_at_its_limit_lets_the_next_one_go_on(world: World) -> None:
+    """Nothing is delivered between the calls, so each would find the same instances first."""
+    ids = [f"order-{number}" for number in range(10)]
+    for id in ids:
+        await world.create(id=id)
+        await world.send("Send", id=id)
+    world.queue.purge()
+    process = world.start()
+    seen = list[str]()
+    for _ in range(10):
+        assert await world.finish(process.engine.recover(limit=3)) == 3
+        seen += [task.body["id"] for task in world.queue.resumes]
+        world.queue.purge()
+        await world.clock.advance(60)
+    assert sorted(seen[:10]) == ids
+    assert {seen.count(id) for id in ids} == {3}
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5, 6, 9, 10])
+@in_world(Parcel)
+async def test_a_call_that_goes_on_looks_at_each_instance_once(
+    world: World, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud_adapter.engine.recovery.PAGE", 3)
+    for number in range(10):
+        await world.create(id=f"order-{number}")
+        await world.send("Send", id=f"order-{number}")
+    process = world.start()
+    assert await world.finish(process.engine.recover(limit=stop)) == stop
+    with process.calls() as calls:
+        assert await world.finish(process.engine.recover(limit=100)) == 10
+    assert calls.count("load") == 10
+
+
+@pytest.mark.parametrize("limit", [2, 4, 7, 10, 11])
+@in_world(Parcel)
+async def test_what_vanishes_meanwhile_hides_nothing(world: World, limit: int) -> None:
+    ids = [f"order-{number}" for number in range(20)]
+    for id in ids:
+        await world.create(id=id)
+        await world.send("Send", id=id)
+        await world.clock.advance(1)
+    world.queue.purge()
+    process = world.start()
+    for call in range(-(-20 // limit)):
+        await world.finish(process.engine.recover(limit=limit))
+        # The last one, where the next call begins, is among those that move on.
+        await world.deliver()
+        moved = [id for id in ids if (await world.fields(id)).log]
+        assert len(moved) == min(limit * (call + 1), 20)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 10])
+@in_world(Parcel)
+async def test_all_postponed_instances_are_tried_and_what_is_due_does_not_wait_for_them(
+    world: World, limit: int
+) -> None:
+    stuck_ids = [f"stuck-{number}" for number in range(8)]
+    for id in stuck_ids:
+        await stuck(world, id)
+    await looks(world, world.process, 20)
+    for id in stuck_ids:
+        await repaired(world, id)
+    for number in range(8):
+        await world.create(id=f"due-{number}")
+        await world.send("Send", id=f"due-{number}")
+    world.queue.purge()
+    process = world.start()
+    calls = -(-16 // limit)
+    for call in range(calls):
+        assert await world.finish(process.engine.recover(limit=limit)) <= limit
+        if call == 0 and limit > 1:
+            assert {task.body["id"][:3] for task in world.queue.resumes} == {"stu", "due"}
+        await world.deliver()
+    await world.finish(process.engine.recover(limit=limit))
+    await world.deliver()
+    for id in (*stuck_ids, *(f"due-{number}" for number in range(8))):
+        assert (await world.fields(id)).log == ["pack"], id
+    assert list(await world.store.postponed(world.now)) == []
+
+
 # --- inboxes -----------------------------------------------------------------------------------
 
 
-def at(minute: int) -> datetime:
+def at(minute: float) -> datetime:
     return datetime(2030, 1, 1, tzinfo=UTC) + minute * MINUTE
 
 
@@ -199,7 +281,7 @@ def at(minute: int) -> datetime:
 def test_an_entry_is_looked_at_less_often_the_older_it_is(posted: int) -> None:
     seen = []
     for age in range(1, 48 * 60):
-        ranges = ages(at(posted + age), at(posted + age) - MINUTE / 2)
+        ranges = ages(at(posted + age - 1), at(posted + age), at(posted + age) - MINUTE / 2)
         if any((since is None or since < at(posted)) and at(posted) <= until for since, until in ranges):
             seen.append(age)
     assert seen[:9] == [*range(1, 10)]
@@ -208,9 +290,37 @@ def test_an_entry_is_looked_at_less_often_the_older_it_is(posted: int) -> None:
     assert {after - age for age, after in pairwise(seen) if age >= 640} == {320}
 
 
+@pytest.mark.parametrize("every", [0.5, 1, 3, 7, 10, 45, 60])
+@pytest.mark.parametrize("first", [0, 7, 13.5])
+@pytest.mark.parametrize("posted", [14, 21, 111])
+def test_an_entry_is_found_whatever_the_time_between_calls(every: float, first: float, posted: float) -> None:
+    calls = [first + number * every for number in range(int(48 * 60 / every))]
+    seen = []
+    for last, now in pairwise(calls):
+        ranges = ages(at(last), at(now), at(now) - MINUTE / 2)
+        if any((since is None or since < at(posted)) and at(posted) <= until for since, until in ranges):
+            seen.append(now)
+    assert seen[0] == next(now for now in calls if now >= posted + 0.5)
+    assert all(after - before <= max(4 * (before - posted) + 10, 320) + every for before, after in pairwise(seen))
+    old = [after - before for before, after in pairwise(seen) if before - posted >= 640]
+    assert all(abs(minutes - 320) < max(every, 1) for minutes in old)
+
+
+@in_world(Parcel)
+async def test_calls_an_hour_apart_collect_an_old_entry(world: World) -> None:
+    process = world.start()
+    await world.clock.advance(7 * 60)
+    await process.engine.recover()
+    await world.clock.advance(8 * 60)
+    await world.store.post(InboxEntry("parcel", "order-1", "entry", "{}", world.now))
+    await world.clock.advance(52 * 60)
+    await process.engine.recover()
+    assert [task.body["id"] for task in world.queue.tasks.values()] == ["order-1"]
+
+
 @pytest.mark.parametrize("minute", range(0, 720, 7))
 def test_the_ranges_of_a_minute_do_not_overlap(minute: int) -> None:
-    ranges = ages(at(minute), at(minute) - MINUTE / 2)
+    ranges = ages(at(minute - 1), at(minute), at(minute) - MINUTE / 2)
     for (since, _), (_, until) in pairwise(ranges):
         assert since is not None and until <= since
 

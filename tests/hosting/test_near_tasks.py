@@ -139,7 +139,7 @@ def test_more_timers_than_one_recovery_schedules_fire_at_their_time(
                 await runtime.engine.create("reminder", str(number), b'{"seconds": %d}' % (3600 + number // 3))
             assert due(runtime, clock) == []
             await clock.advance(3599)
-            assert len(due(runtime, clock)) <= 3 * 10  # the same ones in several minutes
+            assert 30 < len(due(runtime, clock)) <= 60  # each call goes on where the one before ended
             await clock.advance(25)
             late = Counter[timedelta]()
             for number in range(60):

@@ -23,7 +23,12 @@ class Defaults(Workflow, name="defaults"):
     async def watched(self, context: ActivityContext, number: int = 5) -> str:
         return f"{number} in attempt {context.attempt}"
 
+    @activity
+    async def alone(self, context: ActivityContext) -> int:
+        return context.attempt
+
     async def run(self) -> None:
+        self.got.append(await self.alone())
         for item in (1, 2):
             self.got.append(await self.one())
             self.got.append(await self.two())
@@ -36,4 +41,4 @@ def test_a_default_is_not_replaced_by_the_item_of_a_loop() -> None:
     workflow, execution = Defaults(), Execution.start("x", Defaults)
     asyncio.run(aresume(workflow, execution))
     rounds = [[5, [5, 6], "5 in attempt 1", item] for item in (1, 2)]
-    assert workflow.got == [*rounds[0], *rounds[1], 5, 5]
+    assert workflow.got == [1, *rounds[0], *rounds[1], 5, 5]

@@ -13,7 +13,15 @@ from workflow_core.program.assembly import Assembly
 from workflow_core.program.cases import ActivityCase, ActivitySpec, ChildCase, ChildSpec, SelectOp
 from workflow_core.program.children import check_fields, result_schema
 from workflow_core.program.functions import function_of, handler_keywords, handler_of, signature_of, value_of
-from workflow_core.signatures import HandlerSignature, OfFrame, handler_signature, is_async, parameters, takes_context
+from workflow_core.signatures import (
+    HandlerSignature,
+    OfFrame,
+    handler_signature,
+    is_async,
+    means,
+    parameters,
+    takes_context,
+)
 from workflow_core.statements.calls import Activity, Child
 
 
@@ -34,7 +42,10 @@ def _activity(assembly: Assembly, statement: Activity) -> ActivityCase:
     where = f"Activity {name!r}"
     function = assembly.scope.current(where, statement.function)
     takes = "at most the input and an ActivityContext"
-    signature = handler_signature(where, function, assembly.scope, takes=takes, least=0, before=0)
+    names = parameters(where, function, 0, 2, takes)
+    # A function of the context alone has no input.
+    before = int(len(names) == 1 and means(assembly.scope.hints(where, function).get(names[0]), ActivityContext))
+    signature = handler_signature(where, function, assembly.scope, takes=takes, least=0, before=before)
     if is_async(function):
         assembly.async_parts.append(name)
     elif statement.heartbeat is not None:
@@ -46,7 +57,7 @@ def _activity(assembly: Assembly, statement: Activity) -> ActivityCase:
     spec = ActivitySpec(
         function,
         signature,
-        takes_context(where, function, parameters(where, function, 0, 2, takes), 1, ActivityContext, assembly.scope),
+        takes_context(where, function, names, 1 - before, ActivityContext, assembly.scope),
         None if statement.input is None else function_of(assembly, "Activity", name, statement.input, "input"),
         statement.retry,
         statement.timeout,

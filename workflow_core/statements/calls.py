@@ -36,8 +36,9 @@ class Activity(Statement, Generic[In, Out]):
 
     Args:
         name: unique in the definition.
-        function: receives the input and, if it has a second parameter, an ``ActivityContext``; sync or async. The
-            annotations of its parameter and its return value determine their JSON form.
+        function: receives the input and, if it has a second parameter, an ``ActivityContext``; sync or async. It has no
+            input if its only parameter is annotated with ``ActivityContext``. The annotations of its parameter and its
+            return value determine their JSON form.
         input: a function of the workflow that returns the input; by default the item in a ``ForEach``, otherwise None.
         then: a function of the workflow and the result, which changes the fields.
         retry: the retry policy; by default as for a step.
