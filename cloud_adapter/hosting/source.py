@@ -17,6 +17,9 @@ from cloud_adapter.hosting.service import Service
 from cloud_adapter.http.authentication import OPEN, Authentication
 from workflow_core import DefinitionError, Workflow
 
+ENTRY_POINTS = ("api", "worker")
+"""The functions that a deployment calls."""
+
 _loaded: set[str] = set()
 """The names of the sources that this process has imported."""
 

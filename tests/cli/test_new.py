@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ def test_the_command_creates_and_serves_a_project(tmp_path: Path) -> None:
     again = run("new", "shop", cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert again.returncode == 2
     assert "shop exists and is not empty: choose another directory" in again.stderr
+
+
+def test_the_path_that_is_printed_can_be_pasted(tmp_path: Path) -> None:
+    made = run("new", "an order's", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert made.returncode == 0, made.stderr
+    (line,) = [line for line in made.stdout.splitlines() if line.startswith("Now run: ")]
+    moved = line.removeprefix("Now run: ").split(" && ")[0] + " && ls main.py"
+    assert subprocess.run(["/bin/sh", "-c", moved], cwd=tmp_path, check=False).returncode == 0
+
+
+def test_the_version() -> None:
+    printed = run("--version")
+    assert (printed.returncode, printed.stdout) == (0, f"gorchestrate {version('gorchestrate')}\n")
 
 
 def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
