@@ -43,6 +43,7 @@ main() {
   [[ $base != "$HERE" ]] || base=$ROOT
   [[ $SOURCE == /* ]] || SOURCE="$base/$SOURCE"
   [[ -f $SOURCE/main.py ]] || die "$settings: SOURCE is $SOURCE, which does not contain main.py"
+  SOURCE=$(cd "$SOURCE" && pwd)
   derive
   need_gcloud
   need python3 "required to build the wheel and to apply the indexes"

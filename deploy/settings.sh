@@ -17,7 +17,7 @@ OPTIONAL=(ACCESS ACTIVITY_QUEUE BUILD_ACCOUNT KMS_KEY LAZY_TIMER_SECONDS PUBLIC_
 # Reads NAME=value lines. The file is data: nothing in it is executed.
 load_settings() {
   local file=$1 line number=0 name value
-  [[ -f $file ]] || die "settings file $file not found: copy deploy/settings.env.example to it and edit it"
+  [[ -f $file ]] || die "settings file $file not found: copy $HERE/settings.env.example to it and edit it"
   for name in "${REQUIRED[@]}" "${OPTIONAL[@]}"; do printf -v "$name" '%s' ''; done
   while IFS= read -r line || [[ -n $line ]]; do
     number=$((number + 1))
@@ -25,13 +25,13 @@ load_settings() {
     if [[ $line =~ ^[[:space:]]*(#.*)?$ ]]; then continue; fi
     [[ $line =~ ^([A-Z_]+)=(.*)$ ]] || die "$file:$number: expected NAME=value, found: $line"
     name=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
-    [[ " ${REQUIRED[*]} ${OPTIONAL[*]} " == *" $name "* ]] || die "$file:$number: unknown setting $name: see settings.env.example"
+    [[ " ${REQUIRED[*]} ${OPTIONAL[*]} " == *" $name "* ]] || die "$file:$number: unknown setting $name: see $HERE/settings.env.example"
     if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then value=${BASH_REMATCH[1]}; fi
     [[ ! $value =~ [[:cntrl:]] ]] || die "$file:$number: $name contains a control character: remove it"
     printf -v "$name" '%s' "$value"
   done <"$file"
   for name in "${REQUIRED[@]}"; do
-    [[ -n ${!name} ]] || die "$file: $name is missing: see settings.env.example"
+    [[ -n ${!name} ]] || die "$file: $name is missing: see $HERE/settings.env.example"
   done
   check_settings "$file"
 }

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Literal
 
 from pydantic import BaseModel
-from services import Service
+from services import OutsideService
 
 from gorchestrate import ActivityContext, Retry, TerminalError, Workflow, activity, event, race, select
 
-tools = Service("tool")
+tools = OutsideService("tool")
 
 DANGEROUS = {"delete"}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from pydantic import BaseModel
-from services import Service
+from services import OutsideService
 
 from gorchestrate import ActivityContext, Retry, StepContext, TerminalError, Workflow, activity, gather, step
 
-ledger, mail = Service("ledger"), Service("mail")
+ledger, mail = OutsideService("ledger"), OutsideService("mail")
 
 
 class InvalidRow(TerminalError):

@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Literal
 
 from pydantic import BaseModel
-from services import Service
+from services import OutsideService
 
 from gorchestrate import Retry, StepContext, Workflow, event, select, step
 
-mail, bank = Service("mail"), Service("bank")
+mail, bank = OutsideService("mail"), OutsideService("bank")
 
 
 class Decision(BaseModel):

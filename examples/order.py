@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from services import Service
+from services import OutsideService
 
 from gorchestrate import StepContext, Workflow, child, event, gather, race, select, step
 
-bank, warehouses = Service("bank"), Service("warehouse")
+bank, warehouses = OutsideService("bank"), OutsideService("warehouse")
 
 
 class Parcel(Workflow, name="parcel"):

@@ -6,7 +6,7 @@ They accept an idempotency key, as real ones should: a request that is repeated 
 from __future__ import annotations
 
 
-class Service:
+class OutsideService:
     """A service that is called over the network.
 
     Attributes:

@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Literal
 
 from pydantic import BaseModel
-from services import Service
+from services import OutsideService
 
 from gorchestrate import Retry, StepContext, TerminalError, Workflow, event, select, step
 
-bank, mail = Service("bank"), Service("mail")
+bank, mail = OutsideService("bank"), OutsideService("mail")
 
 PRICES = {"basic": Decimal(10), "pro": Decimal(30)}
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Literal
 
 from pydantic import BaseModel
-from services import Service
+from services import OutsideService
 
 from gorchestrate import Retry, StepContext, TerminalError, Workflow, event, select, step
 
-agency, tickets = Service("agency"), Service("ticket")
+agency, tickets = OutsideService("agency"), OutsideService("ticket")
 
 
 class SoldOut(TerminalError):

@@ -21,6 +21,7 @@ from workflow_core.adapters import JsonSchema, may_be_shown, schema_of
 from workflow_core.defaults import check_parameter_default
 from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
+from workflow_core.input_hints import for_the_value_itself
 from workflow_core.inputs import from_client, refuse_masks
 from workflow_core.records import record
 from workflow_core.type_names import type_name
@@ -82,7 +83,7 @@ class HandlerSignature:
         try:
             typed = self.input.validate_python(value)
         except ValidationError as error:
-            raise InvalidInput(f"event {event!r}", field_errors(error)) from None
+            raise InvalidInput(f"event {event!r}", self._with_hint(field_errors(error), value)) from None
         if self.input_form.has_secrets:
             refuse_masks(f"event {event!r}", typed)
         return typed
@@ -107,7 +108,7 @@ class HandlerSignature:
             return from_client(what, body, self.input_form)
         except InvalidInput as error:
             if given:
-                raise
+                raise InvalidInput(what, self._with_hint(error.errors, given)) from None
             raise InvalidInput(what, [self._wants_some(error.errors)]) from None
 
     def load(self, name: str, text: bytes | str) -> Any:
@@ -123,6 +124,9 @@ class HandlerSignature:
             return self.input_form.load(text)
         except ValidationError as error:
             raise InvalidInput(f"event {name!r}", field_errors(error)) from None
+
+    def _with_hint(self, errors: list[dict[str, Any]], sent: Any) -> list[dict[str, Any]]:
+        return for_the_value_itself(errors, sent, self.parameter, self.input, self.input_schema)
 
     def _wants_some(self, errors: list[dict[str, Any]]) -> dict[str, Any]:
         """The error for an empty body, from the errors for ``null``."""

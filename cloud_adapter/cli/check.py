@@ -21,7 +21,7 @@ from cloud_adapter.cli.stores import open_store
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.codecs.chain import codec_of
 from cloud_adapter.engine.registry import by_name
-from cloud_adapter.hosting.source import load_workflows
+from cloud_adapter.hosting.source import Served, load
 from cloud_adapter.settings import SecretSettings
 from workflow_core import DefinitionError, Workflow
 
@@ -33,13 +33,20 @@ SHOWN_MAX = 20
 
 
 def run(
-    source: Path, against: str | None, *, as_json: bool, access: bool = False, functions: Collection[str] = ()
+    source: Path,
+    against: str | None,
+    *,
+    as_json: bool,
+    access: bool = False,
+    functions: Collection[str] = (),
+    accept: Callable[[Served], None] | None = None,
 ) -> bool:
     """Checks a source, and optionally the live instances of a store, and prints the findings.
 
     Args:
         access: also print who may do what.
         functions: names of functions that the source must define.
+        accept: checks what the source serves, and raises ``SettingsError`` if that cannot be deployed.
 
     Returns:
         Whether the source can be deployed. Warnings do not prevent it.
@@ -50,7 +57,8 @@ def run(
     """
     console = SafeConsole(highlight=False, soft_wrap=True)
     try:
-        workflows = load_workflows(source, *functions)
+        served = load(source, *functions)
+        workflows = served.workflows
         by_name(workflows)
     except DefinitionError as error:
         if as_json:
@@ -58,6 +66,8 @@ def run(
         else:
             console.print(f"[red]The definition has a mistake.[/] {escape(str(error))}")
         return False
+    if accept is not None:
+        accept(served)
     settings = SecretSettings.load()
     warnings = advise(workflows, settings)
     report = Report() if against is None else asyncio.run(_check(against, workflows, settings))

@@ -68,7 +68,8 @@ def run(source: Path, *, orders: int, rounds: int, lazy_seconds: float, as_json:
         return
     for name, both in found.items():
         _print(console, name, dict(zip(("cheapest", "dearest"), both, strict=True)), orders)
-    console.print(ASSUMED)
+    times = "once" if rounds == 1 else f"{rounds:,} times"
+    console.print(f"Each loop runs {times} (--rounds). {ASSUMED}")
 
 
 def _print(console: SafeConsole, workflow: str, rows: dict[str, CostedPath], orders: int) -> None:

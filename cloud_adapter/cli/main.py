@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import shlex
 import signal
 import sys
 import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +26,7 @@ from cloud_adapter.cli import check as check_command
 from cloud_adapter.cli import copy_command, demo_users, deployment, instances, login, projects
 from cloud_adapter.cli import cost as cost_command
 from cloud_adapter.cli import demo as demo_script
+from cloud_adapter.cli.arguments import LOCAL, STORE_HELP, Db, Emulators, Host, Port, Source
 from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.cli.packaged_files import SAMPLE
@@ -33,7 +36,7 @@ from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.hosting.dev_server import open_server, prefer_latency, running
 from cloud_adapter.hosting.local_issuer import running_issuer
 from cloud_adapter.hosting.local_stack import running_stack
-from cloud_adapter.hosting.source import load, load_workflows
+from cloud_adapter.hosting.source import ENTRY_POINTS, load, load_workflows
 from cloud_adapter.http import graphs
 from cloud_adapter.http.authenticators.api_key import StoredKey, key_hash, new_key
 from cloud_adapter.http.callers import SERVE_OTHERS, is_loopback
@@ -46,9 +49,6 @@ from workflow_core import WorkflowError
 from workflow_core.diagrams import outline
 from workflow_core.printable import escaped
 
-LOCAL = "127.0.0.1"
-ENTRY_POINTS = ("api", "worker")
-STORE_HELP = "A SQLite file, postgresql://USER@HOST/NAME, or PROJECT or PROJECT/DATABASE for Firestore."
 STARTING_EMULATORS = "Starting the Firestore emulator, the Cloud Tasks emulator, the worker and the api ..."
 
 app = typer.Typer(help="Stateful workflows on serverless Google Cloud.", no_args_is_help=True)
@@ -56,33 +56,19 @@ app.add_typer(instances.app)
 app.add_typer(login.app)
 
 
-def _default_source() -> Path:
-    own = Path("main.py")
-    return own if own.is_file() else Path("functions/main.py")
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gorchestrate {version(deployment.PACKAGE)}")
+        raise typer.Exit
 
 
-Source = Annotated[
-    Path,
-    typer.Argument(
-        default_factory=_default_source,
-        show_default="main.py, or else functions/main.py",
-        help="The Python file that defines or imports the workflows.",
-    ),
-]
-Host = Annotated[str, typer.Option(help="The address to listen on.")]
-Port = Annotated[int, typer.Option(help="The port to listen on; 0 selects a free port.", min=0, max=65535)]
-Db = Annotated[
-    str | None,
-    typer.Option(help="The SQLite file, or the URL of a database. Defaults to GORCHESTRATE_DB or gorchestrate.db."),
-]
-
-Emulators = Annotated[
-    bool,
-    typer.Option(
-        "--emulators",
-        help="Run SOURCE's entry points api and worker as functions, on the Firestore and Cloud Tasks emulators.",
-    ),
-]
+@app.callback()
+def options(
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 @app.command()
@@ -94,7 +80,7 @@ def new(
     console = SafeConsole(highlight=False, soft_wrap=True)
     for path in projects.create(directory, template):
         console.print(f"  {path}")
-    console.print(f"Now run: cd {directory} && pytest && gorchestrate dev main.py")
+    console.print(f"Now run: cd {shlex.quote(str(directory))} && pytest && gorchestrate dev main.py")
 
 
 @app.command()
@@ -219,7 +205,10 @@ def check(
     access: Annotated[bool, typer.Option("--access", help="Print which roles may do what.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, with every instance.")] = False,
     deployable: Annotated[
-        bool, typer.Option("--deployable", help="Also check that SOURCE has the entry points of a deployment.")
+        bool,
+        typer.Option(
+            "--deployable", help="Also check that SOURCE has the entry points and the Service of a deployment."
+        ),
     ] = False,
 ) -> None:
     """Checks whether SOURCE can be deployed: whether its definitions compile and live instances can continue.
@@ -255,10 +244,13 @@ def deploy(
     settings: Annotated[Path, typer.Argument(help="The settings of the deployment.")] = Path("deploy.env"),
     yes: Annotated[bool, typer.Option("--yes", help="Deploy. Otherwise only print what would be done.")] = False,
     skip_check: Annotated[
-        bool, typer.Option("--skip-check", help="Deploy without a check of the live instances.")
+        bool, typer.Option("--skip-check", help="Deploy without a check of the source and of the live instances.")
     ] = False,
 ) -> None:
-    """Creates or updates all resources of a deployment on Google Cloud, and deploys the functions, with gcloud."""
+    """Creates or updates all resources of a deployment on Google Cloud, and deploys the functions, with gcloud.
+
+    First checks the source, as check --deployable does.
+    """
     code = deployment.run(settings, yes=yes, skip_check=skip_check)
     if code == 0 and not yes:
         typer.echo("\nNothing was changed. To deploy, run the command again with --yes.")
@@ -269,7 +261,7 @@ def deploy(
 def cost(
     source: Source,
     orders: Annotated[int, typer.Option(help="How many instances to price.", min=1)] = 1_000_000,
-    rounds: Annotated[int, typer.Option(help="How many times each loop runs.", min=0, max=1_000)] = 1,
+    rounds: Annotated[int, typer.Option(help="How many times each loop runs, at most 1,000.", min=0, max=1_000)] = 1,
     lazy_timer_seconds: Annotated[
         float, typer.Option(help="The setting of the deployment: later timers cost no task at first. 0: all do.", min=0)
     ] = 600,

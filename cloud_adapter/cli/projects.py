@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from string import Template
 from typing import Final
@@ -40,31 +41,41 @@ class _Project:
         title: what it is about.
         classes: the workflows to serve, as ``main.py`` lists them.
         body: initial fields for the first instance, as JSON.
+        event: the path of an event that the first instance or its child waits for, and its input as JSON; None if it
+            waits for no event.
         examples: the files that are examples.
     """
 
     title: str
     classes: str
     body: str
+    event: tuple[str, str] | None
     examples: tuple[str, ...] = ()
 
 
 _PROJECTS: Final = {
-    TemplateName.APPROVAL: _Project("An approval", "Approval", '{"title": "a new laptop", "asked_by": "ann"}'),
+    TemplateName.APPROVAL: _Project(
+        "An approval",
+        "Approval",
+        '{"title": "a new laptop", "asked_by": "ann"}',
+        ("approval/first/approve", '"the old one is broken"'),
+    ),
     TemplateName.ORDER: _Project(
         "An order with several parcels",
         "Order, Parcel",
         '{"number": "A7", "price": 120, "items": {"Wien": ["lamp"]}}',
+        ("parcel/A7-Wien/hand_over", '"ann"'),
         ("order.py", "services.py"),
     ),
     TemplateName.AGENT: _Project(
         "An agent that a person can interrupt",
         "Agent",
         '{"messages": [{"by": "person", "text": "clean up"}]}',
+        ("agent/first/allow", "true"),
         ("agent.py", "services.py"),
     ),
     TemplateName.BATCH: _Project(
-        "A batch of many rows", "Batch", '{"rows": ["1", "2", "x"]}', ("batch.py", "services.py")
+        "A batch of many rows", "Batch", '{"rows": ["1", "2", "x"]}', None, ("batch.py", "services.py")
     ),
 }
 
@@ -104,8 +115,26 @@ def _texts(template: TemplateName) -> dict[str, str]:
         "workflow": module,
         "classes": project.classes,
         "body": f" --json '{project.body}'",
+        "event": _event(project),
+        "version": version("gorchestrate"),
     }
     texts |= {name: Template(texts[name]).substitute(values) for name in ("main.py", "README.md")}
     settings = texts["deploy.env"].replace("\nSOURCE=functions\n", "\nSOURCE=.\n")
     texts["deploy.env"] = settings.replace(" Copy this file to deploy/settings.env.", "")
     return texts
+
+
+def _event(project: _Project) -> str:
+    """The part of the README about events."""
+    if project.event is None:
+        return "This workflow waits for no event. Look at the instance again to see its result."
+    path, body = project.event
+    return "\n".join(
+        [
+            "Send an event. The body of the request is the input of its handler itself, as JSON:",
+            "",
+            "```bash",
+            f"curl -s -X POST http://127.0.0.1:8080/wf/{path} --json '{body}'",
+            "```",
+        ]
+    )

@@ -57,6 +57,10 @@ class Service:
         flush_telemetry: send the spans of a request before its response ends, because a function has no CPU afterwards
             and no time at shutdown. Each response waits until they are sent.
 
+    Raises:
+        SettingsError: no workflow was passed, or something that is not a workflow; or arguments or settings do not go
+            together.
+
     Example (``main.py``; ``gorchestrate dev`` serves the same workflows without these functions)::
 
         service = Service(PizzaOrder, authenticators=[Oidc("https://login.example.com", "shop", claim("groups"))])
@@ -76,6 +80,7 @@ class Service:
         runtime: RuntimeFactory | None = None,
         flush_telemetry: bool = False,
     ) -> None:
+        _check_workflows(workflows, internal)
         self.workflows = tuple(dict.fromkeys((*workflows, *internal)))
         self.internal = tuple(internal)
         if roles and not authenticators:
@@ -193,6 +198,29 @@ class Service:
 
             self._make_runtime = runtime_for(self._settings)
         return self._make_runtime(self.workflows, self._settings, internal=self.internal)
+
+
+def _check_workflows(workflows: tuple[object, ...], internal: object) -> None:
+    """Checks that a service gets the classes of workflows, before their attributes are used.
+
+    Raises:
+        SettingsError: it does not; the message says what to pass.
+    """
+    if isinstance(internal, str) or not isinstance(internal, Collection):
+        raise SettingsError(f"Service: internal is {internal!r}: pass a list of workflow classes, internal=[Parcel]")
+    if not workflows and not internal:
+        raise SettingsError("Service: there is no workflow: pass the classes to serve, as in Service(Order, Parcel)")
+    for value in (*workflows, *internal):
+        if isinstance(value, type) and issubclass(value, Workflow):
+            if not hasattr(value, "__program__"):
+                raise SettingsError(f"Service: {value.__name__} has neither run nor definition, so it cannot be served")
+            continue
+        hint = "pass the classes of workflows"
+        if isinstance(value, list | tuple | set | frozenset):
+            hint = "pass the classes one by one"
+        elif isinstance(value, Workflow):
+            hint = f"pass the class {type(value).__name__}, not an instance of it"
+        raise SettingsError(f"Service: {value!r} is not a workflow class: {hint}, as in Service(Order, Parcel)")
 
 
 class _Mounted(Response):

@@ -17,6 +17,9 @@ from cloud_adapter.hosting.service import Service
 from cloud_adapter.http.authentication import OPEN, Authentication
 from workflow_core import DefinitionError, Workflow
 
+ENTRY_POINTS = ("api", "worker")
+"""The functions that a deployment calls."""
+
 _loaded: set[str] = set()
 """The names of the sources that this process has imported."""
 
@@ -41,11 +44,11 @@ def load(source: Path, *functions: str) -> Served:
     The file can import modules from its folder, as in a deployment.
 
     Args:
-        functions: names of functions that the file must define.
+        functions: names of functions that the file must define. With any, it must also have a ``Service``.
 
     Raises:
-        SettingsError: the file is missing, cannot be imported, lacks a function, has no workflow or two with the same
-            name, or does not pass a workflow to its ``Service``.
+        SettingsError: the file is missing, cannot be imported, lacks a function or a ``Service``, has no workflow or
+            two with the same name, or does not pass a workflow to its ``Service``.
         DefinitionError: a workflow has a mistake; the message says where.
     """
     module = _run(source)
@@ -53,6 +56,11 @@ def load(source: Path, *functions: str) -> Served:
         if not callable(getattr(module, name, None)):
             raise SettingsError(f"{source} has no function {name!r}, which a deployment needs as entry point")
     services = [value for value in vars(module).values() if isinstance(value, Service)]
+    if functions and not services:
+        raise SettingsError(
+            f"{source} has no Service, which the functions {' and '.join(functions)} of a deployment call: add "
+            "service = Service(...) with your workflows"
+        )
     found = [
         value
         for value in vars(module).values()

@@ -199,6 +199,10 @@ def test_an_event_that_no_engine_would_serve(tmp_path: Path) -> None:
 def test_the_default_source(tmp_path: Path) -> None:
     ended = run("check")
     assert (ended.returncode, ended.stdout) == (0, "functions/main.py compiles: pizza\n")
+    for command in ("check", "dev", "cost", "explain"):
+        ended = run(command, cwd=tmp_path, PYTHONPATH=str(ROOT))
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "neither main.py nor functions/main.py is here: pass the Python file of your workflows" in ended.stderr
     (tmp_path / "main.py").write_text(SOURCE.format(name="closed", renamed=""))
     ended = run("check", cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert (ended.returncode, ended.stdout) == (0, "main.py compiles: door\n")

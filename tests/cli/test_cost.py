@@ -284,6 +284,9 @@ def test_the_command_prints_the_paths_of_each_workflow() -> None:
     assert ["writes", "4", "12"] in lines
     assert "dearest: AddToCart, AddToCart, ConfirmOrder, Pay, Pay, StartCooking" in result.output
     assert "for 1,000 instances" in result.output
+    assert "Each loop runs 2 times (--rounds)." in result.output.splitlines()[-1]
+    result = CliRunner().invoke(app, ["cost", str(ROOT / "functions" / "main.py")])
+    assert "Each loop runs once (--rounds)." in result.output.splitlines()[-1]
 
 
 def test_the_command_prints_json() -> None:

@@ -223,7 +223,9 @@ def test_a_setting_that_only_the_service_of_the_file_needs(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GORCHESTRATE_BACKEND", "cloud")
-    (tmp_path / "entry.py").write_text("from cloud_adapter.hosting.service import Service\nservice = Service()")
+    (tmp_path / "entry.py").write_text(
+        "from pizza import PizzaOrder\nfrom cloud_adapter import Service\nService(PizzaOrder)"
+    )
     fails(invoke("dev", "entry.py"), "gorchestrate: wrong setting: GORCHESTRATE_PROJECT is missing: the cloud backend")
 
 

@@ -7,13 +7,16 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from cloud_adapter.cli.projects import TemplateName, create
 from cloud_adapter.errors import InvalidRequest
-from tests.cli.processes import ROOT, dev, run
+from tests.cli.processes import ROOT, Server, dev, run
+from tests.http.helpers import until
 
 ALONE = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
 
@@ -52,6 +55,19 @@ def test_the_command_creates_and_serves_a_project(tmp_path: Path) -> None:
     assert "shop exists and is not empty: choose another directory" in again.stderr
 
 
+def test_the_path_that_is_printed_can_be_pasted(tmp_path: Path) -> None:
+    made = run("new", "an order's", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert made.returncode == 0, made.stderr
+    (line,) = [line for line in made.stdout.splitlines() if line.startswith("Now run: ")]
+    moved = line.removeprefix("Now run: ").split(" && ")[0] + " && ls main.py"
+    assert subprocess.run(["/bin/sh", "-c", moved], cwd=tmp_path, check=False).returncode == 0
+
+
+def test_the_version() -> None:
+    printed = run("--version")
+    assert (printed.returncode, printed.stdout) == (0, f"gorchestrate {version('gorchestrate')}\n")
+
+
 def test_a_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InvalidRequest, match="choose another directory"):
@@ -75,8 +91,20 @@ def test_the_folder_may_exist_if_it_is_empty(tmp_path: Path) -> None:
 def test_the_first_instance_of_its_readme_can_be_created(tmp_path: Path, template: TemplateName) -> None:
     create(tmp_path / "project", template)
     readme = (tmp_path / "project" / "README.md").read_text()
-    match = re.search(r"POST http://127.0.0.1:8080(\S+) --json '(.*)'$", readme, re.MULTILINE)
-    assert match is not None
+    posts = re.findall(r"POST http://127.0.0.1:8080(\S+) --json '(.*)'$", readme, re.MULTILINE)
+    assert len(posts) == (1 if template == TemplateName.BATCH else 2)
+    (first, fields), *events = posts
     with dev("main.py", tmp_path / "new.db", cwd=tmp_path / "project", PYTHONPATH=str(ROOT)) as server:
-        server.post(match[1], json.loads(match[2]))
-        assert server.get(match[1])["meta"]["workflow"] == template
+        server.post(first, json.loads(fields))
+        assert server.get(first)["meta"]["workflow"] == template
+        for path, input in events:
+            instance, _, event = path.rpartition("/")
+            until(partial(is_accepted, server, instance, event))
+            server.post(path, json.loads(input))
+        server.finished(first)
+
+
+def is_accepted(server: Server, instance: str, event: str) -> bool:
+    """Whether there is the instance, and it waits for the event."""
+    response = server.client.get(instance)
+    return response.is_success and event in [accepted["name"] for accepted in response.json()["events"]]

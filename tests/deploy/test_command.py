@@ -27,13 +27,16 @@ def project(tmp_path: Path) -> Path:
 
 def test_a_new_project_is_deployed_after_its_settings_are_filled_in(project: Path) -> None:
     need("gcloud")
+    settings = project / "deploy.env"
+    settings.write_text(settings.read_text().replace("\nPROJECT=my-project\n", "\nPROJECT=shop-1\n"))
     ended = run("deploy", cwd=project, PYTHONPATH=str(ROOT))
     assert (ended.returncode, "ACCESS" in ended.stderr) == (1, True), ended.stderr
-    settings = project / "deploy.env"
     settings.write_text(settings.read_text().replace("\nACCESS=\n", "\nACCESS=open\n"))
     ended = run("deploy", cwd=project, PYTHONPATH=str(ROOT))
     assert ended.returncode == 0, ended.stderr
-    assert f"gorchestrate check --deployable {project}/./main.py" in ended.stdout
+    assert f"gorchestrate check --deployable {project}/main.py" in ended.stdout
+    assert f"{project}/main.py compiles: approval" in ended.stdout
+    assert f"== Files of {project}\n" in ended.stdout
     assert "Dry run: nothing is sent" in ended.stdout
     assert "Nothing was changed. To deploy, run the command again with --yes." in ended.stdout
 

@@ -21,7 +21,7 @@ REQUIRED = re.findall(r"^([A-Z_]+)=.+$", (DEPLOY / "settings.env.example").read_
 def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
     run = desk.run(script, desk.settings(**{name: None}))
     assert run.process.returncode == 1
-    assert f"{name} is missing" in run.process.stderr
+    assert f"{name} is missing: see {DEPLOY / 'settings.env.example'}" in run.process.stderr
     assert desk.google.requests == []
 
 

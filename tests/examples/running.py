@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from services import Service
+from services import OutsideService
 
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
@@ -59,7 +59,7 @@ class Run:
         holds_activities: whether activities that are due are not started yet.
     """
 
-    def __init__(self, world: World, services: dict[str, Service]) -> None:
+    def __init__(self, world: World, services: dict[str, OutsideService]) -> None:
         self.world = world
         self.id = ID
         self.services = services
@@ -142,9 +142,9 @@ class Run:
         return {thread.step for thread in (await self.instance()).execution.threads}
 
 
-def services_of(module: ModuleType) -> dict[str, Service]:
+def services_of(module: ModuleType) -> dict[str, OutsideService]:
     """Returns the services of an example as they are before any request."""
-    found = {name: value for name, value in vars(module).items() if isinstance(value, Service)}
+    found = {name: value for name, value in vars(module).items() if isinstance(value, OutsideService)}
     for service in found.values():
         service.done.clear()
         service.errors.clear()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from pizza import PizzaOrder
@@ -23,6 +25,7 @@ from cloud_adapter.queues.cloud_task import CloudTask
 from cloud_adapter.settings import GOOGLE_ISSUER, Settings
 from cloud_adapter.sockets import free_ports
 from tests.cli.processes import ROOT, environment
+from workflow_core import Workflow
 
 CLOUD = {
     "GORCHESTRATE_BACKEND": "cloud",
@@ -137,6 +140,31 @@ def test_what_does_not_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, CLOUD, ON_CLOUD_RUN)
     with pytest.raises(SettingsError, match="not for the cloud"):
         Service(PizzaOrder, authenticators=[KEYS, made_elsewhere])
+
+
+class Bare(Workflow):
+    """A workflow without statements."""
+
+
+@pytest.mark.parametrize(
+    ("workflows", "internal", "reason"),
+    [
+        ([], [], "there is no workflow"),
+        ([[PizzaOrder]], [], "is not a workflow class: pass the classes one by one, as in Service(Order, Parcel)"),
+        ([(PizzaOrder,)], [], "pass the classes one by one"),
+        (["pizza"], [], "'pizza' is not a workflow class: pass the classes of workflows"),
+        ([PizzaOrder, None], [], "None is not a workflow class"),
+        ([PizzaOrder()], [], "pass the class PizzaOrder, not an instance of it"),
+        ([dict], [], "<class 'dict'> is not a workflow class"),
+        ([Bare], [], "Bare has neither run nor definition"),
+        ([PizzaOrder], ["kid"], "'kid' is not a workflow class"),
+        ([PizzaOrder], "kid", "internal is 'kid': pass a list of workflow classes"),
+        ([PizzaOrder], PizzaOrder, "pass a list of workflow classes"),
+    ],
+)
+def test_what_is_not_a_workflow_is_explained(workflows: list[Any], internal: Any, reason: str) -> None:
+    with pytest.raises(SettingsError, match=f"^Service: .*{re.escape(reason)}"):
+        Service(*workflows, internal=internal)
 
 
 def test_right_settings(monkeypatch: pytest.MonkeyPatch) -> None:

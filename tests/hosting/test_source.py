@@ -51,6 +51,19 @@ def test_a_file_without_a_service_is_open(write: Path) -> None:
     assert (load(write).internal, load(write).authentication) == ((), OPEN)
 
 
+ENTRY_POINTS = "\nasync def api(request): return await service.api(request)\nworker = api\n"
+
+
+@pytest.mark.parametrize("service", ["", "service = None", "def service(): ..."])
+def test_a_deployment_needs_a_service(write: Path, service: str) -> None:
+    write.write_text(FILE + service + ENTRY_POINTS)
+    assert len(load(write).workflows) == 2
+    with pytest.raises(SettingsError, match=r"has no Service, .* api and worker .*: add service = Service\(\.\.\.\)"):
+        load(write, "api", "worker")
+    write.write_text(f"{FILE}\nservice = Service(Visit, Kid){ENTRY_POINTS}")
+    assert len(load(write, "api", "worker").workflows) == 2
+
+
 def test_two_services_cannot_be_served_as_one_if_they_differ(write: Path) -> None:
     write.write_text(f"{FILE}\nfirst = Service(Visit)\nsecond = Service(Kid, authenticators=[KEYS])")
     with pytest.raises(SettingsError, match="several Services"):
