@@ -230,7 +230,7 @@ def _copy(connection: sqlite3.Connection, count: int, at: float) -> None:
     """Copies an instance many times, each with a timer of its own."""
     columns = [row[1].decode() for row in connection.execute("PRAGMA table_info(instances)")]
     values = {"id": "'timed-' || number", "wake_at": f"{int(at * 1_000_000)} + number * 1000000"}
-    numbers = f"SELECT 1 UNION ALL SELECT number + 1 FROM numbers LIMIT {count}"
+    numbers = f"SELECT 1 UNION ALL SELECT number + 1 FROM numbers LIMIT {count}"  # nosec B608
     copied = ", ".join(values.get(name, name) for name in columns)
     connection.execute(
         f"WITH RECURSIVE numbers (number) AS ({numbers}) "  # nosec B608 - the names of our own columns

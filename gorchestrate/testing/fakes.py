@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from workflow_core import ActivityContext, DefinitionError, Fail, S, Step, StepContext, Workflow
 from workflow_core.plain.vocabulary import ActivityMethod, Method, StepMethod
@@ -14,6 +14,30 @@ from workflow_core.signatures import is_async
 
 _KEPT = ("__doc__", "create_fields", "search_fields", "access")
 """What a fake child takes from the class that it replaces."""
+
+
+_INHERITED: Final = object()
+
+_stacks: dict[tuple[type[Workflow], str], list[Any]] = {}
+"""What replaces each method now, in all environments: first its own value, then the fakes, the newest last.
+Environments may be closed in any order, so one that is closed takes away its own fakes only."""
+
+
+def _push(workflow: type[Workflow], name: str, fake: Callable[..., Any]) -> None:
+    own = vars(workflow).get(name, _INHERITED)
+    setattr(workflow, name, fake)  # may refuse it
+    _stacks.setdefault((workflow, name), [own]).append(fake)
+
+
+def _remove(workflow: type[Workflow], name: str, fake: Callable[..., Any]) -> None:
+    stack = _stacks[workflow, name]
+    stack.remove(fake)
+    if len(stack) == 1:
+        del _stacks[workflow, name]
+    if stack[-1] is _INHERITED:
+        delattr(workflow, name)
+    else:
+        setattr(workflow, name, stack[-1])
 
 
 class Fakes:
@@ -35,11 +59,8 @@ class Fakes:
         method = original(workflow, name)
         function = method.function if isinstance(method, Method) else method
         fake = _fitting(f"{workflow.__name__}.{name}", function, replacement)
-        if name in vars(workflow):
-            self._undo.append(functools.partial(setattr, workflow, name, vars(workflow)[name]))
-        else:
-            self._undo.append(functools.partial(delattr, workflow, name))
-        setattr(workflow, name, fake)
+        _push(workflow, name, fake)
+        self._undo.append(functools.partial(_remove, workflow, name, fake))
 
     def child(self, workflow: type[Workflow], fields: Mapping[str, Any], error: str) -> type[Workflow]:
         """Returns a workflow that takes the place of another one. See ``Environment.fake_child``."""
