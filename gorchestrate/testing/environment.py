@@ -87,6 +87,7 @@ class Environment:
         _check_synchronous()
         self.clock = ManualClock(start)
         self.workflows = workflows
+        self.is_closed = False
         self.coverage_of: dict[type[Workflow], Coverage] = {}
         # Lazy timers are scheduled by a recovery that runs each minute, and nothing runs in the background.
         self._options = replace(options or EngineOptions(), lazy_after=None)
@@ -118,6 +119,7 @@ class Environment:
 
     def close(self) -> None:
         """Removes all instances, and puts the replaced methods back. May be called again."""
+        self.is_closed = True
         self._stack.close()
 
     @property
