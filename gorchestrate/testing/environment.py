@@ -275,7 +275,10 @@ class Environment:
 
     def _run(self, call: Awaitable[T]) -> T:
         """Runs a call to its end. The time moves on while it only waits, for example for a lease."""
-        return self._runner.run(self._finish(call))
+        try:
+            return self._runner.run(self._finish(call))
+        finally:
+            self._fakes.raise_failure()
 
     async def _finish(self, call: Awaitable[T]) -> T:
         result: T = await self.clock.finish(
@@ -316,6 +319,7 @@ class Environment:
                 self._queue.remove(task)
             else:
                 self._queue.postpone(task, self.now)
+            self._fakes.raise_failure()
         raise AssertionError(f"the instances did not come to rest after {DELIVERIES_MAX} deliveries")
 
     def _replace_process(self) -> None:

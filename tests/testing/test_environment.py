@@ -319,6 +319,9 @@ async def _later(self: Workflow) -> str:
             TypeError,
             "a parameter 'items'. It is called with self, and with: item",
         ),
+        ("pay", lambda: "x", TypeError, "Order.pay cannot be called: too many positional arguments. It is called with"),
+        ("look_up_price", lambda self: 5, TypeError, "cannot be called: got an unexpected keyword argument 'item'"),
+        ("look_up_price", lambda: 5, TypeError, "cannot be called: "),
     ],
 )
 def test_fakes_that_do_not_fit(
@@ -328,6 +331,39 @@ def test_fakes_that_do_not_fit(
         environment.fake(Order, method, fake)
     order = environment.create(Order, item="pizza")
     assert order.places == {"confirm"}
+
+
+@pytest.mark.parametrize(
+    "fake",
+    [
+        lambda self, item: len(item),
+        lambda self, *args: len(args[0]),
+        lambda self, **kwargs: len(kwargs["item"]),
+        lambda self, *, item: len(item),
+        lambda self, item, *more, extra=0: len(item),
+    ],
+)
+def test_fakes_that_fit(environment: Environment, fake: Any) -> None:
+    environment.fake(Order, "look_up_price", fake)
+    assert environment.create(Order, item="pizza").fields.price == 5
+
+
+@pytest.mark.parametrize("method", ["look_up_price", "pay", "confirm"])
+def test_an_assertion_in_a_fake_reaches_the_test(environment: Environment, method: str) -> None:
+    def checked(self: Order, **given: Any) -> Any:
+        assert self.item == "pasta"
+
+    def activity(self: Any, item: str) -> Any:
+        assert item == "pasta"
+
+    environment.fake(Order, method, activity if method == "look_up_price" else checked)
+
+    def scenario() -> None:
+        environment.create(Order, item="pizza").send("confirm")
+
+    with pytest.raises(AssertionError, match="pasta"):
+        scenario()
+    environment.advance(seconds=0)  # it is told once
 
 
 class Explicit(Workflow, name="explicit"):

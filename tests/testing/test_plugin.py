@@ -120,7 +120,7 @@ def test_a_failed_test_never_ends_the_run(tmp_path: Path) -> None:
     assert "the environment is closed" in run.stdout
     many = run.stdout.partition("test_many")[2]
     assert "'work' has failed 4 times: ConnectionError: the bank is closed; next at 2030-01-01 00:00:15" in many
-    assert many.index("broken 'broken-21'") < many.index("v 'v-1'")
+    assert many.index("broken 'broken-") < many.index("v 'v-")
     assert "and 11 more" in many
 
 
