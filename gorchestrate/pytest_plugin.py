@@ -5,6 +5,7 @@ pytest loads it if gorchestrate is installed. It imports nothing else until a te
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +23,15 @@ def workflow_environment(request: pytest.FixtureRequest) -> Iterator[Callable[..
     from gorchestrate.testing.environment import Environment
 
     made = request.node.stash.setdefault(_ENVIRONMENTS, [])
+    with contextlib.ExitStack() as stack:
 
-    def make(*workflows: Any, **options: Any) -> Environment:
-        environment = Environment(*workflows, **options)
-        made.append(environment)
-        return environment
+        def make(*workflows: Any, **options: Any) -> Environment:
+            environment = Environment(*workflows, **options)
+            stack.callback(environment.close)
+            made.append(environment)
+            return environment
 
-    yield make
-    for environment in made:
-        environment.close()
+        yield make
 
 
 @pytest.hookimpl(wrapper=True)

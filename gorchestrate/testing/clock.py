@@ -104,12 +104,23 @@ class ManualClock:
         finally:
             self._advancing = False
 
-    async def finish(self, awaitable: Awaitable[Any]) -> Any:
-        """Awaits something, and moves the time on whenever all that is left to do is to sleep."""
+    async def finish(
+        self,
+        awaitable: Awaitable[Any],
+        *,
+        before_moving: Callable[[asyncio.Future[Any]], Awaitable[None]] | None = None,
+    ) -> Any:
+        """Awaits something, and moves the time on whenever all that is left to do is to sleep.
+
+        Args:
+            before_moving: is awaited with the task before the time is moved; it waits for what the clock does not see.
+        """
         task = asyncio.ensure_future(awaitable)
         try:
             while True:
                 await self.settle()
+                if not task.done() and before_moving is not None:
+                    await before_moving(task)
                 if task.done():
                     return task.result()
                 wake_at = self.next_wake

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import itertools
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from pydantic_core import from_json, to_json
 
 from cloud_adapter.options import EngineOptions
 from gorchestrate.testing.environment import Environment
-from workflow_core import InvalidFields, Workflow
+from workflow_core import Execution, InvalidFields, Workflow
 
 CRASHES_MAX: Final = 2_000
 
@@ -129,15 +130,32 @@ def crash_everywhere(
 def _play(script: Script, environment: Environment, ignored_fields: Collection[str]) -> _End:
     returned = script(environment)
     by_name = {workflow.__workflow_name__: workflow for workflow in environment.workflows}
-    ends = {}
+    ends: dict[str, tuple[str, str, str]] = {}
+    shown: dict[tuple[str, str], str] = {}
     for name, id in environment.store.ids:
         instance = environment.load(by_name[name], id)
         execution = instance.execution
+        shown[name, id] = _shown(execution, shown)
         try:
             by_name[name].load_fields(instance.fields, execution.fields_version)
         except InvalidFields as error:
             raise AssertionError(f"{name} {id!r} cannot be loaded again: {error}") from error
         error_text = f"{execution.error.type}: {execution.error.message}" if execution.error is not None else ""
         fields = {key: value for key, value in from_json(instance.fields).items() if key not in ignored_fields}
-        ends[f"{name} {id!r}"] = (str(execution.status), to_json(fields).decode(), error_text)
+        ends[shown[name, id]] = (str(execution.status), to_json(fields).decode(), error_text)
     return _End(returned, ends)
+
+
+def _shown(execution: Execution, shown: Mapping[tuple[str, str], str]) -> str:
+    """Returns the name of an instance, which is the same in each run. The id of a child may be random, so it is named
+    by its parent and the statement that started it.
+
+    Args:
+        shown: the names of the instances that were created before it.
+    """
+    parent = execution.parent
+    if parent is None:
+        return f"{execution.workflow} {execution.id!r}"
+    name = f"child {parent.event!r} of {shown.get((parent.workflow, parent.id), parent.id)}"
+    numbered = (f"{name}, number {number}" for number in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if free not in shown.values())

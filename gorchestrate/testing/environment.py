@@ -14,6 +14,7 @@ import itertools
 import random
 import tempfile
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +35,8 @@ from gorchestrate.testing.clock import START, ManualClock
 from gorchestrate.testing.coverage import Coverage
 from gorchestrate.testing.fakes import Fakes
 from gorchestrate.testing.instances import InstanceHandle, sender
-from gorchestrate.testing.queue import HeldTasks
+from gorchestrate.testing.queue import REDELIVERY_DELAY, HeldTasks
+from gorchestrate.testing.real_time import wait_for_user_code
 from gorchestrate.testing.watched_store import Killed, WatchedStore
 from workflow_core import Principal, Workflow
 
@@ -45,8 +47,8 @@ DELIVERIES_MAX: Final = 100_000
 """The most deliveries of one call. More of them are a loop without an end."""
 
 BUSY_WAIT: Final = timedelta(seconds=30)
-LEASE_WAIT: Final = timedelta(minutes=2)
-"""Longer than a lease: after it, an instance that a killed process left behind has moved on."""
+CRASH_WAIT: Final = timedelta(minutes=2)
+"""The longest time for which a crash holds anything up: longer than a lease."""
 
 
 class Environment:
@@ -85,11 +87,13 @@ class Environment:
         _check_synchronous()
         self.clock = ManualClock(start)
         self.workflows = workflows
-        self.coverage_of: dict[str, Coverage] = {}
-        self._options = options
+        self.is_closed = False
+        self.coverage_of: dict[type[Workflow], Coverage] = {}
+        # Lazy timers are scheduled by a recovery that runs each minute, and nothing runs in the background.
+        self._options = replace(options or EngineOptions(), lazy_after=None)
         self._random = random.Random(0)  # nosec B311 - a run of a test is repeatable
         self._numbers = itertools.count(1)
-        self._handles: dict[tuple[str, str], InstanceHandle[Any]] = {}
+        self._handles: dict[tuple[type[Workflow], str], InstanceHandle[Any]] = {}
         self._fakes = Fakes()
         self._queue = HeldTasks()
         with contextlib.ExitStack() as stack:
@@ -115,6 +119,7 @@ class Environment:
 
     def close(self) -> None:
         """Removes all instances, and puts the replaced methods back. May be called again."""
+        self.is_closed = True
         self._stack.close()
 
     @property
@@ -188,7 +193,7 @@ class Environment:
 
     def coverage(self, workflow: type[Workflow]) -> Coverage:
         """Returns which statements and events of a workflow have been used since the environment was made."""
-        return self.coverage_of.setdefault(workflow.__workflow_name__, Coverage(workflow))
+        return self.coverage_of.setdefault(workflow, Coverage(workflow))
 
     # --- fakes -----------------------------------------------------------------------------
 
@@ -241,7 +246,18 @@ class Environment:
 
     def operate(self, workflow: type[Workflow], id: str, operation: Operation) -> None:
         """See ``InstanceHandle.operate``."""
-        self._request(lambda: self._engine.operate(workflow.__workflow_name__, id, operation))
+        before = self._run(self._times_done(workflow, id, operation))
+
+        async def once() -> None:
+            # It has no idempotency key: a process that was killed after its commit has carried it out.
+            if await self._times_done(workflow, id, operation) == before:
+                await self._engine.operate(workflow.__workflow_name__, id, operation)
+
+        self._request(once)
+
+    async def _times_done(self, workflow: type[Workflow], id: str, operation: Operation) -> int:
+        stored = await self.store.stored.load(workflow.__workflow_name__, id, history=True)
+        return sum(entry.kind == operation.name for entry in stored.history)
 
     # --- moving ----------------------------------------------------------------------------
 
@@ -259,10 +275,15 @@ class Environment:
 
     def _run(self, call: Awaitable[T]) -> T:
         """Runs a call to its end. The time moves on while it only waits, for example for a lease."""
-        return self._runner.run(self._finish(call))
+        try:
+            return self._runner.run(self._finish(call))
+        finally:
+            self._fakes.raise_failure()
 
     async def _finish(self, call: Awaitable[T]) -> T:
-        result: T = await self.clock.finish(call)
+        result: T = await self.clock.finish(
+            call, before_moving=lambda task: wait_for_user_code(task, self._engine, self.clock)
+        )
         return result
 
     def _request(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -298,6 +319,7 @@ class Environment:
                 self._queue.remove(task)
             else:
                 self._queue.postpone(task, self.now)
+            self._fakes.raise_failure()
         raise AssertionError(f"the instances did not come to rest after {DELIVERIES_MAX} deliveries")
 
     def _replace_process(self) -> None:
@@ -306,13 +328,28 @@ class Environment:
         self.store.killed = False
         self.restart()
         self._run(self._engine.recover())
-        self._deliver(self.now + LEASE_WAIT)
+        self._deliver(self.now)
+        limit = self.now + CRASH_WAIT
+        while self.now < (free_at := self._run(self._held_up_until())) <= limit:
+            # Tasks that found the instance held up are delivered again a little later.
+            self._deliver(free_at + 2 * REDELIVERY_DELAY)
+
+    async def _held_up_until(self) -> datetime:
+        """Returns when the last instance goes on that the dead process holds up: by its lease, or because the instance
+        could not tell its parent that it has ended; the present if there is none."""
+        times = [self.now]
+        for workflow, id in self.store.ids:
+            instance = await self.store.stored.load(workflow, id)
+            parent = instance.execution.parent
+            times += [instance.lease.expires_at] if instance.lease is not None else []
+            times += [parent.retry_at] if parent is not None and parent.retry_at is not None else []
+        return max(times)
 
     def _key(self) -> str:
         return f"request-{next(self._numbers)}"
 
     def _handle(self, workflow: type[W], id: str) -> InstanceHandle[W]:
-        return self._handles.setdefault((workflow.__workflow_name__, id), InstanceHandle(self, workflow, id))
+        return self._handles.setdefault((workflow, id), InstanceHandle(self, workflow, id))
 
     def _cover(self, instance: Instance) -> None:
         for workflow in self.workflows:

@@ -8,7 +8,8 @@ from datetime import timedelta
 import expense
 import pytest
 
-from gorchestrate import ExecutionError, StepContext, Workflow, event, select, step
+from cloud_adapter.engine.operations import Goto, Pause, Unpause
+from gorchestrate import ExecutionError, StepContext, Workflow, child, event, gather, named, select, step
 from gorchestrate.testing import CrashProblems, Environment, crash_everywhere
 
 ANN = {"by": "Ann", "verdict": "approved"}
@@ -133,6 +134,56 @@ def expenses(environment: Environment) -> list[list[str]]:
 
 def test_an_example_ends_alike() -> None:
     assert crash_everywhere(expenses, expense.Expense, ignored_fields={"payment"}) > 20
+
+
+class Part(Workflow, name="part"):
+    n: int = 0
+
+    @step
+    def count(self) -> None:
+        self.n += 1
+
+    async def run(self) -> None:
+        await self.count()
+
+
+class Whole(Workflow, name="whole"):
+    n: int = 0
+
+    async def run(self) -> None:
+        self.n += (await child(Part)).n
+        first, second = await gather(named("second", child(Part, n=10)), named("another", child(Part, n=20)))
+        self.n += first.n + second.n
+
+
+def test_children_without_an_id_end_alike() -> None:
+    def script(environment: Environment) -> int:
+        return environment.create(Whole, "w").fields.n
+
+    assert crash_everywhere(script, Whole, Part) > 20
+
+
+def test_an_operation_is_not_repeated_after_its_commit() -> None:
+    def script(environment: Environment) -> list[tuple[str, str]]:
+        notice = environment.create(Notice)
+        notice.operate(Pause())
+        notice.operate(Unpause())
+        notice.operate(Goto(statement="send it again"))
+        return notice.history[:4]
+
+    assert crash_everywhere(script, Notice) >= 8
+
+
+def test_a_crash_while_nothing_runs_takes_no_time() -> None:
+    def script(environment: Environment) -> object:
+        environment.fake(Notice, "send_mail", lambda self: None)
+        notice = environment.create(Notice)
+        environment.advance(timedelta(days=3) - timedelta(seconds=1))
+        at = environment.now
+        notice.send("publish", "news")
+        return at, notice.fields.text
+
+    assert crash_everywhere(script, Notice) >= 8
 
 
 def test_it_is_for_synchronous_tests() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from cloud_adapter.options import EngineOptions
 from gorchestrate import (
     Access,
     DefinitionError,
@@ -196,6 +201,108 @@ def test_fakes_end_with_their_environment() -> None:
     assert vars(Order)["pay"] is before
 
 
+class Waiting(Workflow, name="waiting"):
+    n: int = 0
+
+    @event
+    def add(self, n: int) -> None:
+        self.n += n
+
+    @step(timeout=timedelta(minutes=5))
+    async def work(self) -> None:
+        await asyncio.sleep(0.02)
+        self.n += 1
+
+    @activity
+    async def ask(self) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", PORTS[0])
+        writer.write(b"100")
+        answer = await reader.read()
+        writer.close()
+        return int(answer)
+
+    async def run(self) -> None:
+        await select(self.add)
+        await self.work()
+        self.n += await self.ask()
+
+
+PORTS: list[int] = []
+
+
+def test_the_time_stands_while_a_step_really_waits() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        PORTS[:] = [server.getsockname()[1]]
+        thread = threading.Thread(target=_answer_later, args=[server])
+        thread.start()
+        with Environment(Waiting, start=START) as environment:
+            instance = environment.create(Waiting)
+            instance.send("add", 10)
+            assert (instance.fields.n, instance.status) == (111, Status.FINISHED)
+            assert environment.now == START
+            assert environment.store.saves <= 6
+        thread.join()
+
+
+def _answer_later(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        asked = connection.recv(10)
+        time.sleep(0.05)
+        connection.sendall(asked)
+
+
+def test_a_step_that_waits_for_too_long_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gorchestrate.testing.real_time.REAL_SECONDS_MAX", 0.1)
+
+    async def never(self: Waiting) -> None:
+        await asyncio.Event().wait()
+
+    with Environment(Waiting, start=START) as environment:
+        environment.fake(Waiting, "work", never)
+        instance = environment.create(Waiting, "one")
+        with pytest.raises(RuntimeError, match=r"step 'work' of waiting 'one' still waits .* replace it with env"):
+            instance.send("add", 10)
+        assert environment.now == START
+
+
+def test_lazy_timers_fire() -> None:
+    with Environment(Order, Parcel, options=EngineOptions(lazy_after=timedelta(hours=1))) as environment:
+        environment.fake(Order, "look_up_price", lambda self, item: 5)
+        order = environment.create(Order, item="pizza")
+        environment.advance(days=30)
+        assert order.is_finished
+
+
+def test_environments_with_fakes_of_one_method_may_be_closed_in_any_order() -> None:
+    before = vars(Order)["look_up_price"]
+    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0)):
+        made = [Environment(Order, Parcel) for _ in order]
+        for price, environment in enumerate(made):
+            environment.fake(Order, "look_up_price", lambda self, item, price=price: price)
+        open_ones = [*range(len(made))]
+        for number in order:
+            made[number].close()
+            open_ones.remove(number)
+            if open_ones:
+                assert made[open_ones[0]].create(Order, item="pizza").fields.price == max(open_ones)
+        assert vars(Order)["look_up_price"] is before
+
+
+def test_an_inherited_method_is_inherited_again() -> None:
+    class Urgent(Explicit, name="urgent"):
+        pass
+
+    with Environment(Urgent) as first, Environment(Urgent) as second:
+        first.fake(Urgent, "work", lambda self: self.log.append("first"))
+        second.fake(Urgent, "work", lambda self: self.log.append("second"))
+        first.close()
+        instance = second.create(Urgent)
+        instance.send("go on", "note")
+        assert instance.fields.log == ["note", "second"]
+    assert "work" not in vars(Urgent)
+
+
 async def _later(self: Workflow) -> str:
     return "later"
 
@@ -212,6 +319,9 @@ async def _later(self: Workflow) -> str:
             TypeError,
             "a parameter 'items'. It is called with self, and with: item",
         ),
+        ("pay", lambda: "x", TypeError, "Order.pay cannot be called: too many positional arguments. It is called with"),
+        ("look_up_price", lambda self: 5, TypeError, "cannot be called: got an unexpected keyword argument 'item'"),
+        ("look_up_price", lambda: 5, TypeError, "cannot be called: "),
     ],
 )
 def test_fakes_that_do_not_fit(
@@ -221,6 +331,39 @@ def test_fakes_that_do_not_fit(
         environment.fake(Order, method, fake)
     order = environment.create(Order, item="pizza")
     assert order.places == {"confirm"}
+
+
+@pytest.mark.parametrize(
+    "fake",
+    [
+        lambda self, item: len(item),
+        lambda self, *args: len(args[0]),
+        lambda self, **kwargs: len(kwargs["item"]),
+        lambda self, *, item: len(item),
+        lambda self, item, *more, extra=0: len(item),
+    ],
+)
+def test_fakes_that_fit(environment: Environment, fake: Any) -> None:
+    environment.fake(Order, "look_up_price", fake)
+    assert environment.create(Order, item="pizza").fields.price == 5
+
+
+@pytest.mark.parametrize("method", ["look_up_price", "pay", "confirm"])
+def test_an_assertion_in_a_fake_reaches_the_test(environment: Environment, method: str) -> None:
+    def checked(self: Order, **given: Any) -> Any:
+        assert self.item == "pasta"
+
+    def activity(self: Any, item: str) -> Any:
+        assert item == "pasta"
+
+    environment.fake(Order, method, activity if method == "look_up_price" else checked)
+
+    def scenario() -> None:
+        environment.create(Order, item="pizza").send("confirm")
+
+    with pytest.raises(AssertionError, match="pasta"):
+        scenario()
+    environment.advance(seconds=0)  # it is told once
 
 
 class Explicit(Workflow, name="explicit"):
@@ -262,6 +405,9 @@ def test_code_changes_under_a_running_instance() -> None:
         instance.send("go on", "note")
         assert environment.get(Changed, "one").fields.log == ["changed note"]
         assert environment.get(Changed, "one").places == {"again"}
+        assert isinstance(environment.get(Changed, "one").fields, Changed)
+        assert environment.coverage(Changed).missing == []
+        assert environment.coverage(Explicit).missing == ["go on", "rest", "work"]
 
 
 def test_operations() -> None:
