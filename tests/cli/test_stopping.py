@@ -92,10 +92,10 @@ def test_a_second_interrupt_ends_at_once_even_if_the_event_loop_is_blocked(tmp_p
 DEAF = """
 import asyncio
 from cloud_adapter.hosting import dev_server
-from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.embedded import InProcessRuntime
 from workflow_core import Activity, On, S, Select, Step, Workflow
 
-EmbeddedRuntime.GRACE_SECONDS = dev_server.CANCELED_SECONDS = 1
+InProcessRuntime.GRACE_SECONDS = dev_server.CANCELED_SECONDS = 1
 dev_server.REQUESTS_SECONDS = 1
 
 async def nap(_: None) -> None:
