@@ -29,6 +29,9 @@ TASK_SECONDS_MAX = 1_000.0
 BEAT_SECONDS_MAX = 1.0
 """How long a heartbeat takes at most then, on the average of those of an activity."""
 
+LOOK_SECONDS_MAX = 2.0
+"""How long it takes at most then to look for a kept event and to decide it, on the average of those before a request."""
+
 
 class Hosting:
     """The processes of a run.
@@ -120,7 +123,7 @@ class Hosting:
             return
         is_task = not isinstance(actor, (Call, Operator))
         most = self.settings.options.max_wait.total_seconds() + (TASK_SECONDS_MAX if is_task else ANSWER_SECONDS_MAX)
-        most += actor.traffic.beats * BEAT_SECONDS_MAX
+        most += actor.traffic.beats * BEAT_SECONDS_MAX + actor.traffic.looked * LOOK_SECONDS_MAX
         if seconds > most:
             self.world.violate(f"{actor.name} was served for {seconds:.0f} s")
 
