@@ -104,6 +104,8 @@ def crash_everywhere(
         CrashProblems: a run ended differently. Lists all of them.
         AssertionError, ...: what the script raised without a crash.
     """
+    if isinstance(script, type) or not callable(script):
+        raise TypeError(f"the script is {script!r}: pass the function first, as crash_everywhere(script, Approval)")
     with Environment(*workflows, options=options) as environment:
         expected = _play(script, environment, ignored_fields)
         saves = environment.store.saves

@@ -35,6 +35,7 @@ from gorchestrate.testing.clock import START, ManualClock
 from gorchestrate.testing.coverage import Coverage
 from gorchestrate.testing.fakes import Fakes
 from gorchestrate.testing.instances import InstanceHandle, sender
+from gorchestrate.testing.mistakes import check_id, check_time, check_workflow
 from gorchestrate.testing.queue import REDELIVERY_DELAY, HeldTasks
 from gorchestrate.testing.real_time import wait_for_user_code
 from gorchestrate.testing.watched_store import Killed, WatchedStore
@@ -43,8 +44,8 @@ from workflow_core import Principal, Workflow
 W = TypeVar("W", bound=Workflow)
 T = TypeVar("T")
 
-DELIVERIES_MAX: Final = 100_000
-"""The most deliveries of one call. More of them are a loop without an end."""
+DELIVERIES_MAX: Final = 10_000
+"""The most deliveries of one call. More of them are a loop without an end, or a step that always fails."""
 
 BUSY_WAIT: Final = timedelta(seconds=30)
 CRASH_WAIT: Final = timedelta(minutes=2)
@@ -84,6 +85,8 @@ class Environment:
     ) -> None:
         if not workflows:
             raise TypeError("pass the workflows to serve, such as Environment(Approval)")
+        for workflow in workflows:
+            check_workflow(workflow, "Environment(Approval, Payment)")
         _check_synchronous()
         self.clock = ManualClock(start)
         self.workflows = workflows
@@ -147,6 +150,8 @@ class Environment:
         Raises:
             InvalidInput, InstanceExists, Forbidden, UserCodeError, ...: see ``Engine.create``.
         """
+        check_workflow(workflow, "create(Approval)")
+        check_id(id, workflow)
         name, id = workflow.__workflow_name__, id or f"{workflow.__workflow_name__}-{next(self._numbers)}"
         who, body, key = sender(roles, principal), to_json(fields), self._key()
         self._request(lambda: self._engine.create(name, id, body, key=key, principal=who))
@@ -158,6 +163,7 @@ class Environment:
         Raises:
             InstanceNotFound: it does not exist.
         """
+        check_workflow(workflow, "get(Approval, id)")
         self.load(workflow, id)
         return self._handle(workflow, id)
 
@@ -181,6 +187,7 @@ class Environment:
         Raises:
             ValueError: the time would go back.
         """
+        check_time(time)
         time += timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
         if time < timedelta():
             raise ValueError(f"time cannot go back by {-time}: pass a positive time")
@@ -188,6 +195,8 @@ class Environment:
 
     def restart(self, *workflows: type[Workflow]) -> None:
         """Ends the process and starts another one, with other code if ``workflows`` are given: as a deployment does."""
+        for workflow in workflows:
+            check_workflow(workflow, "restart(Changed)")
         self.workflows = workflows or self.workflows
         self._engine = self._new_engine()
 
@@ -211,6 +220,7 @@ class Environment:
         Raises:
             DefinitionError: the definition calls no such method. The message lists those that it calls.
         """
+        check_workflow(workflow, "fake(Approval, name, function)")
         self._fakes.replace(workflow, method, replacement)
 
     def fake_child(self, workflow: type[Workflow], *, fields: Any = None, error: str = "") -> None:
@@ -220,6 +230,7 @@ class Environment:
             fields: a mapping of the fields that they end with, besides their initial ones.
             error: they fail with this message.
         """
+        check_workflow(workflow, "fake_child(Approval)")
         fake = self._fakes.child(workflow, fields or {}, error)
         self.workflows = tuple(
             fake if served.__workflow_name__ == fake.__workflow_name__ else served for served in self.workflows
@@ -275,10 +286,17 @@ class Environment:
 
     def _run(self, call: Awaitable[T]) -> T:
         """Runs a call to its end. The time moves on while it only waits, for example for a lease."""
+        self._check_open(call)
         try:
             return self._runner.run(self._finish(call))
         finally:
             self._fakes.raise_failure()
+
+    def _check_open(self, call: Any) -> None:
+        if self.is_closed:
+            if asyncio.iscoroutine(call):
+                call.close()
+            raise RuntimeError("the environment is closed: use its instances inside of the with block")
 
     async def _finish(self, call: Awaitable[T]) -> T:
         result: T = await self.clock.finish(
@@ -301,13 +319,16 @@ class Environment:
 
     def _deliver(self, until: datetime) -> None:
         """Delivers all tasks that are due at or before that time, each at its time."""
+        deliveries = self._deliver_all(until)
+        self._check_open(deliveries)
         try:
-            self._runner.run(self._deliver_all(until))
+            self._runner.run(deliveries)
         except Killed:
             self._replace_process()
             self._deliver(max(until, self.now))
 
     async def _deliver_all(self, until: datetime) -> None:
+        body: dict[str, Any] = {}
         for _ in range(DELIVERIES_MAX):
             task = self._queue.next_task(until)
             if task is None:
@@ -315,12 +336,16 @@ class Environment:
                 return
             if task.at is not None and task.at > self.now:
                 await self.clock.advance_to(task.at)
+            body = dict(task.body)
             if await self._finish(run_task(self._engine, task.path, task.body)) is Outcome.DONE:
                 self._queue.remove(task)
             else:
                 self._queue.postpone(task, self.now)
             self._fakes.raise_failure()
-        raise AssertionError(f"the instances did not come to rest after {DELIVERIES_MAX} deliveries")
+        restless = await self.store.described(body["workflow"], body["id"])
+        raise AssertionError(
+            f"the instances did not come to rest after {DELIVERIES_MAX} deliveries, at {self.now}: {restless}"
+        )
 
     def _replace_process(self) -> None:
         """Starts another process in place of the one that was killed. When this returns, the instances that the dead
@@ -330,20 +355,9 @@ class Environment:
         self._run(self._engine.recover())
         self._deliver(self.now)
         limit = self.now + CRASH_WAIT
-        while self.now < (free_at := self._run(self._held_up_until())) <= limit:
+        while self.now < (free_at := self._run(self.store.held_up_until(self.now))) <= limit:
             # Tasks that found the instance held up are delivered again a little later.
             self._deliver(free_at + 2 * REDELIVERY_DELAY)
-
-    async def _held_up_until(self) -> datetime:
-        """Returns when the last instance goes on that the dead process holds up: by its lease, or because the instance
-        could not tell its parent that it has ended; the present if there is none."""
-        times = [self.now]
-        for workflow, id in self.store.ids:
-            instance = await self.store.stored.load(workflow, id)
-            parent = instance.execution.parent
-            times += [instance.lease.expires_at] if instance.lease is not None else []
-            times += [parent.retry_at] if parent is not None and parent.retry_at is not None else []
-        return max(times)
 
     def _key(self) -> str:
         return f"request-{next(self._numbers)}"

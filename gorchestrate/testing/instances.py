@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Never, Protocol, TypeVar
 
 from pydantic_core import from_json
 
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.operations import Cancel, Operation
 from cloud_adapter.engine.view import View
+from gorchestrate.testing.mistakes import check_event
 from workflow_core import ErrorInfo, Execution, Principal, Status, Workflow
 
 W = TypeVar("W", bound=Workflow)
@@ -88,7 +89,13 @@ class InstanceHandle(Generic[W]):
         return [(entry.kind, entry.statement) for entry in stored.history]
 
     def send(
-        self, event: str, input: Any = None, *, roles: Collection[str] | None = None, principal: Principal | None = None
+        self,
+        event: str,
+        input: Any = None,
+        *,
+        roles: Collection[str] | None = None,
+        principal: Principal | None = None,
+        **unknown: Never,
     ) -> Any:
         """Sends an event, and runs all instances until they wait.
 
@@ -104,6 +111,7 @@ class InstanceHandle(Generic[W]):
             EventNotAccepted, EventRejected, InvalidInput, Forbidden, UserCodeError, ...: see ``Engine.handle_event``.
                 The instance is unchanged.
         """
+        check_event(event, unknown)
         return self._environment.send(self.workflow, self.id, event, input, sender(roles, principal))
 
     def operate(self, operation: Operation) -> None:

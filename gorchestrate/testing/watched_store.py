@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Any, Final
 
 from cloud_adapter.document import Instance
@@ -62,6 +63,23 @@ class WatchedStore:
         if is_last:
             self._kill()
         return result
+
+    async def held_up_until(self, now: datetime) -> datetime:
+        """Returns when the last instance goes on that a dead process holds up: by its lease, or because the instance
+        could not tell its parent that it has ended; the present if there is none."""
+        times = [now]
+        for workflow, id in self.ids:
+            instance = await self.stored.load(workflow, id)
+            parent = instance.execution.parent
+            times += [instance.lease.expires_at] if instance.lease is not None else []
+            times += [parent.retry_at] if parent is not None and parent.retry_at is not None else []
+        return max(times)
+
+    async def described(self, workflow: str, id: str) -> str:
+        """Returns where an instance stands and what failed there, for a message."""
+        threads = (await self.stored.load(workflow, id)).execution.threads
+        places = [f"{it.step!r}" + (f", which failed: {it.error.text}" if it.error else "") for it in threads]
+        return f"{workflow} {id!r} is at {'; '.join(places) or 'its end'}"
 
     def _kill(self) -> None:
         self.killed = True

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,6 +30,8 @@ from gorchestrate import (
     select,
     sleep,
     step,
+    timeout,
+    until,
 )
 from gorchestrate.testing import Environment
 
@@ -201,71 +199,6 @@ def test_fakes_end_with_their_environment() -> None:
     assert vars(Order)["pay"] is before
 
 
-class Waiting(Workflow, name="waiting"):
-    n: int = 0
-
-    @event
-    def add(self, n: int) -> None:
-        self.n += n
-
-    @step(timeout=timedelta(minutes=5))
-    async def work(self) -> None:
-        await asyncio.sleep(0.02)
-        self.n += 1
-
-    @activity
-    async def ask(self) -> int:
-        reader, writer = await asyncio.open_connection("127.0.0.1", PORTS[0])
-        writer.write(b"100")
-        answer = await reader.read()
-        writer.close()
-        return int(answer)
-
-    async def run(self) -> None:
-        await select(self.add)
-        await self.work()
-        self.n += await self.ask()
-
-
-PORTS: list[int] = []
-
-
-def test_the_time_stands_while_a_step_really_waits() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        PORTS[:] = [server.getsockname()[1]]
-        thread = threading.Thread(target=_answer_later, args=[server])
-        thread.start()
-        with Environment(Waiting, start=START) as environment:
-            instance = environment.create(Waiting)
-            instance.send("add", 10)
-            assert (instance.fields.n, instance.status) == (111, Status.FINISHED)
-            assert environment.now == START
-            assert environment.store.saves <= 6
-        thread.join()
-
-
-def _answer_later(server: socket.socket) -> None:
-    connection, _ = server.accept()
-    with connection:
-        asked = connection.recv(10)
-        time.sleep(0.05)
-        connection.sendall(asked)
-
-
-def test_a_step_that_waits_for_too_long_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gorchestrate.testing.real_time.REAL_SECONDS_MAX", 0.1)
-
-    async def never(self: Waiting) -> None:
-        await asyncio.Event().wait()
-
-    with Environment(Waiting, start=START) as environment:
-        environment.fake(Waiting, "work", never)
-        instance = environment.create(Waiting, "one")
-        with pytest.raises(RuntimeError, match=r"step 'work' of waiting 'one' still waits .* replace it with env"):
-            instance.send("add", 10)
-        assert environment.now == START
-
-
 def test_lazy_timers_fire() -> None:
     with Environment(Order, Parcel, options=EngineOptions(lazy_after=timedelta(hours=1))) as environment:
         environment.fake(Order, "look_up_price", lambda self, item: 5)
@@ -415,6 +348,40 @@ def test_operations() -> None:
         instance = environment.create(Explicit)
         instance.cancel()
         assert instance.status == Status.CANCELED
+
+
+class Conditional(Workflow, name="conditional"):
+    ok: bool = True
+
+    @event
+    def go(self) -> None: ...
+
+    async def run(self) -> None:
+        await until(lambda: self.ok)
+        async with timeout(timedelta(days=1)):
+            await select(self.go)
+
+
+def test_what_leaves_no_trace_is_not_covered() -> None:
+    with Environment(Conditional) as environment:
+        assert environment.coverage(Conditional).missing == ["go", "go", "timeout(timedelta(days=1))"]
+        environment.create(Conditional).send("go")
+        assert environment.coverage(Conditional).missing == []
+
+
+def test_a_loop_without_an_end_is_named(monkeypatch: pytest.MonkeyPatch, environment: Environment) -> None:
+    monkeypatch.setattr("gorchestrate.testing.environment.DELIVERIES_MAX", 50)
+    environment.create(Order, "one", item="pizza").send("confirm")
+    with pytest.raises(AssertionError, match=r"order 'one' is at 'pay', which failed: ConnectionError: there is no b"):
+        environment.advance(days=400)
+
+
+def test_a_closed_environment_says_so(environment: Environment) -> None:
+    parcel = environment.create(Parcel)
+    environment.close()
+    for use in (lambda: parcel.fields, lambda: parcel.send("deliver", "x"), environment.advance):
+        with pytest.raises(RuntimeError, match="the environment is closed"):
+            use()
 
 
 def test_an_environment_needs_workflows() -> None:
