@@ -62,7 +62,7 @@ def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
         ({"API_FUNCTION": "Api"}, "API_FUNCTION is 'Api': lower-case letters"),
         ({"API_FUNCTION": "gorchestrate-worker"}, "API_FUNCTION and WORKER_FUNCTION must differ"),
         ({"SOURCE": "tests"}, "which does not contain main.py"),
-        ({"LOG_LEVEL": "INFO\nMEMROY=1Gi"}, "unknown setting MEMROY"),
+        ({"LOG_LEVEL": "INFO\nMEMROY=1Gi"}, f"unknown setting MEMROY: see {DEPLOY}/settings.env.example"),
         ({"LOG_LEVEL": "INFO\nexport X=1"}, "expected NAME=value, found: export X=1"),
     ],
 )
