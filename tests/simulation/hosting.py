@@ -30,7 +30,7 @@ BEAT_SECONDS_MAX = 1.0
 """How long a heartbeat takes at most then, on the average of those of an activity."""
 
 LOOK_SECONDS_MAX = 2.0
-"""How long it takes at most then to look for a kept event and to decide it, on the average of those before a request."""
+"""How long it takes at most then to look for a kept event and to decide it, on the average."""
 
 
 class Hosting:
