@@ -6,11 +6,11 @@ process: who has called it may give up meanwhile, and its thread is free only wh
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
-from threading import Condition
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 from unittest.mock import patch
@@ -41,7 +41,14 @@ def simulated_pools(process: Process, threads_max: int) -> SyncPools:
 @contextmanager
 def late_threads() -> Iterator[None]:
     """Lets the engine start threads of its own inside the block, which begin a little later, and then take no time."""
-    names = SimpleNamespace(Condition=Condition, Thread=LateThread, current_thread=lambda: LateThread.current)
+    simulating = threading.current_thread()
+
+    def current_thread() -> object:
+        """Real threads, which a test before has left idle, may end inside the block."""
+        current = threading.current_thread()
+        return LateThread.current if current is simulating else current
+
+    names = SimpleNamespace(Condition=threading.Condition, Thread=LateThread, current_thread=current_thread)
     with patch.object(sync_pool, "threading", names):
         yield
 
