@@ -196,7 +196,11 @@ async def _balanced(port: int, to_ports: Sequence[int]) -> AsyncIterator[None]:
         except OSError:
             writer.transport.abort()
             return
-        await asyncio.gather(_pipe(reader, to[1]), _pipe(to[0], writer))
+        try:
+            await asyncio.gather(_pipe(reader, to[1]), _pipe(to[0], writer))
+        finally:  # also if it is cancelled, because the test is over
+            writer.transport.abort()
+            to[1].transport.abort()
 
     async with await asyncio.start_server(serve, "127.0.0.1", port):
         yield

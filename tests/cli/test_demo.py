@@ -176,9 +176,10 @@ def test_who_looks_at_the_pages_can_act_as_the_customer(shop: tuple[httpx.Client
 def test_a_workflow_that_does_something_else_is_told_from_the_demo(tmp_path: Path, options: list[str]) -> None:
     source = tmp_path / "other.py"
     source.write_text(
-        "from workflow_core import S, Step, Workflow\n"
+        "from gorchestrate import S, Service, Step, Workflow\n"
         "class Other(Workflow, name='other'):\n"
         "    definition = S(Step('step', lambda w: None))\n"
+        "service = Service(Other)\n"
         "api = worker = print\n"
     )
     result = run("demo", str(source), *options)
