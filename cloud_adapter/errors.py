@@ -121,7 +121,16 @@ class Unavailable(WorkflowError):
 
 
 class Conflict(WorkflowError):
-    """The stored document is no longer the version that was loaded; nothing was written."""
+    """The stored document is no longer the version that was loaded; nothing was written.
+
+    Attributes:
+        is_certain: whether nothing was written by this call in any case. Otherwise, the client of the database may have
+            repeated a write whose reply was lost, and the conflict may be with the write itself.
+    """
+
+    def __init__(self, message: str, *, is_certain: bool = False) -> None:
+        super().__init__(message)
+        self.is_certain = is_certain
 
 
 class DuplicateKey(WorkflowError):

@@ -267,7 +267,10 @@ class Committer:
                     if current.tokens[-1] != token:
                         raise Superseded("the commit was applied, and other commits followed") from error
                     return written(change.instance, current.version, current.entries_bytes)
-                if current is not None and not isinstance(error, DuplicateKey) and _forgotten(change, current):
+                is_certain = isinstance(error, DuplicateKey) or (
+                    isinstance(error, Conflict) and error.is_certain and attempt == 0
+                )
+                if current is not None and not is_certain and _forgotten(change, current):
                     raise Unavailable(
                         "it is unknown whether the commit was applied, because too many commits followed; try again"
                     ) from error

@@ -109,7 +109,9 @@ class PostgresqlStore:
         statement = statements.change(instance.version, values_of(instance, document))
         statement.take(taken)
         if not await self._write(statement, instance, document, stored, keys, create, delete, now):
-            raise Conflict(f"{instance.workflow!r} {instance.id!r} is no longer at version {instance.version}")
+            raise Conflict(
+                f"{instance.workflow!r} {instance.id!r} is no longer at version {instance.version}", is_certain=True
+            )
         return written(instance, instance.version + 1, document["entries_bytes"])
 
     async def _write(

@@ -184,7 +184,9 @@ class SqliteStore:
             for key in keys:
                 _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
             if connection.execute(_UPDATE, (*row[len(FIXED) :], *at, version)).rowcount == 0:
-                raise Conflict(f"{instance.workflow!r} {instance.id!r} is no longer at version {version}")
+                raise Conflict(
+                    f"{instance.workflow!r} {instance.id!r} is no longer at version {version}", is_certain=True
+                )
             _change_history(connection, instance, stored, document)
             if taken:
                 connection.executemany(_DELETE_ENTRY, _names(taken))
