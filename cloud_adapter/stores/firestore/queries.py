@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.cloud.firestore import AsyncClient, AsyncCollectionReference, AsyncQuery, FieldFilter, Or
 
-from cloud_adapter.errors import DamagedDocument, InvalidRequest
+from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.names import check_id
 from cloud_adapter.ports import Order
+from cloud_adapter.stores.damage import readable
 from cloud_adapter.stores.firestore.calls import Calls
 from cloud_adapter.stores.firestore.documents import (
     DUE_PATHS,
@@ -28,7 +28,6 @@ T = TypeVar("T")
 EXECUTIONS_PER_CALL = 20
 """The most executions that a list reads in one RPC."""
 
-_log = logging.getLogger("gorchestrate.store")
 
 TIMES = {Order.UPDATED: "updated_at", Order.CREATED: "created_at"}
 """The field by which an order sorts first."""
@@ -70,20 +69,7 @@ async def summaries(
     for first in range(0, len(old), EXECUTIONS_PER_CALL):
         read = await calls.get_all(client, old[first : first + EXECUTIONS_PER_CALL], ["execution"])
         executions |= {snapshot.reference.path: snapshot for snapshot in read}
-    return readable(snapshots, lambda one: summary_of(one, executions.get(one.reference.path)), damaged)
-
-
-def readable(snapshots: Sequence[Snapshot], read: Callable[[Snapshot], T], damaged: list[str]) -> Sequence[T]:
-    """Returns what can be read of documents, and adds to ``damaged`` what is wrong with the others. They must not hide
-    the readable ones after them."""
-    found: list[T] = []
-    for snapshot in snapshots:
-        try:
-            found.append(read(snapshot))
-        except DamagedDocument as error:
-            _log.warning("left out: %s (%s)", error, snapshot.reference.path)
-            damaged.append(f"{error} ({snapshot.reference.path})")
-    return found
+    return list(readable(snapshots, lambda found: summary_of(found, executions.get(_path(found))), damaged, _path))
 
 
 async def due_instances(
@@ -106,7 +92,7 @@ async def due_instances(
         wanted = limit - len(found)
         snapshots = await calls.run(query.limit(wanted))
         is_wanted = [snapshot for snapshot in snapshots if path == "wake_at" or _is_postponed(snapshot)]
-        found += readable(is_wanted, due_of, [])
+        found += readable(is_wanted, due_of, [], _path)
         if len(snapshots) < wanted or len(found) == limit:
             return found
         query = query.start_after(snapshots[-1])
@@ -125,3 +111,8 @@ def owners(entries: Sequence[Snapshot]) -> Sequence[tuple[str, str]]:
             case ["workflows", workflow, "instances", id, _, _]:
                 found[workflow, id] = None
     return list(found)
+
+
+def _path(snapshot: Snapshot) -> str:
+    path: str = snapshot.reference.path
+    return path

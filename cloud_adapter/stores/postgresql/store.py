@@ -7,7 +7,6 @@ The tables are in ``cloud_adapter.postgresql.schema``, the statements in ``state
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -28,7 +27,6 @@ from cloud_adapter.document import (
 )
 from cloud_adapter.errors import (
     Conflict,
-    DamagedDocument,
     DuplicateKey,
     InstanceExists,
     InstanceNotFound,
@@ -36,13 +34,12 @@ from cloud_adapter.errors import (
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.postgresql.connections import Connections
 from cloud_adapter.postgresql.tasks import NewTask
+from cloud_adapter.stores.damage import readable
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
 from cloud_adapter.stores.postgresql import statements
 from cloud_adapter.stores.postgresql.rows import entry_of, instance_of, key_of, summary_of, values_of
 from cloud_adapter.stores.postgresql.statements import Statement
 from cloud_adapter.summaries import Due, read_due
-
-_log = logging.getLogger("gorchestrate.store")
 
 
 class PostgresqlStore:
@@ -222,23 +219,13 @@ class PostgresqlStore:
                     query += f" AND id > {parameter(id)}"
             wanted = reader.wanted
             rows = await self.connections.read(f"{query} ORDER BY {ordering} LIMIT {parameter(wanted)}", *values)
-            self._add(reader, rows)
+            for summary in readable(rows, summary_of, reader.damaged):
+                if reader.add(summary):
+                    break
             if len(rows) < wanted:
                 break
             place = (rows[-1][column] if column else datetime.min), rows[-1]["id"]
         return reader.page()
-
-    def _add(self, reader: PageReader, rows: Sequence[Any]) -> None:
-        for row in rows:
-            try:
-                summary = summary_of(row)
-            except DamagedDocument as error:
-                # It must not hide the readable ones after it.
-                _log.warning("left out: %s", error)
-                reader.damaged.append(str(error))
-            else:
-                if reader.add(summary):
-                    return
 
     async def workflows(self) -> Sequence[str]:
         """See ``ports.Store.workflows``."""
@@ -262,13 +249,7 @@ class PostgresqlStore:
         check_limit(limit)
         place = () if after is None else (after.wake_at, after.workflow, after.id)
         rows = await self.connections.read(query, at, limit, *place)
-        found = list[Due]()
-        for row in rows:
-            try:
-                found.append(read_due(row, row["revision"]))
-            except DamagedDocument as error:
-                _log.warning("left out: %s", error)
-        return found
+        return list(readable(rows, lambda row: read_due(row, row["revision"]), []))
 
     async def ping(self) -> None:
         """See ``ports.Store.ping``."""

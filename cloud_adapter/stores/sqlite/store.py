@@ -7,7 +7,6 @@ reads the contents of an execution or of the user's fields, never reads a clock,
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -28,9 +27,10 @@ from cloud_adapter.document import (
     with_whole_history,
     written,
 )
-from cloud_adapter.errors import Conflict, DamagedDocument, DuplicateKey, InstanceExists, InstanceNotFound
+from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.stores.columns import COLUMNS, DUE_COLUMNS, EXPIRED_KEYS_PER_COMMIT, FIXED, numbered
+from cloud_adapter.stores.damage import readable
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
 from cloud_adapter.stores.sqlite.connections import Connections
 from cloud_adapter.stores.sqlite.rows import (
@@ -50,7 +50,6 @@ from cloud_adapter.summaries import SUMMARY_FIELDS, Due
 
 T = TypeVar("T")
 
-_log = logging.getLogger("gorchestrate.store")
 
 # Composed of constants only; values are parameters.
 _SELECT = f"SELECT revision, {', '.join(COLUMNS)} FROM instances"  # nosec B608
@@ -389,12 +388,6 @@ def _readable(
     read: Callable[[Sequence[Any]], T],
     damaged: list[str],
 ) -> Generator[T]:
-    """Yields what can be read of the rows of a query, and adds to ``damaged`` what is wrong with the others. They must
-    not hide the readable ones after them."""
+    """Yields what is ``readable`` of the rows of a query."""
     with closing(connection.execute(query, parameters)) as rows:
-        for row in rows:
-            try:
-                yield read(row)
-            except DamagedDocument as error:
-                _log.warning("left out: %s", error)
-                damaged.append(str(error))
+        yield from readable(rows, read, damaged)
