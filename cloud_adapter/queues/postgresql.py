@@ -33,7 +33,7 @@ from cloud_adapter.queues.bodies import encoded_body
 from cloud_adapter.queues.local import LOCAL_LIMITS, LOCAL_RETRY, LOCAL_SHARES, Deliver
 from cloud_adapter.queues.retries import TASK_LIFE_MAX, RetryConfig
 from cloud_adapter.queues.rules import RETENTION, checked_time
-from cloud_adapter.queues.runner import first_of
+from cloud_adapter.queues.runner import attempts_ended, first_of
 from cloud_adapter.queues.turns import Shares
 
 POLL_SECONDS: Final = 1.0
@@ -184,15 +184,9 @@ class PostgresqlQueue:
         """Stops dispatching, gives the running deliveries that time to end, then cancels them. May be called again.
         Other processes, or the next one, deliver what is left."""
         try:
-            await _cancelled(self._loops[:1])  # the others are needed until the deliveries have ended
-            if self._attempts and grace_seconds > 0:
-                await first_of(asyncio.wait([*self._attempts]), self._clock.sleep(grace_seconds))
-        finally:  # also if this call is cancelled: no attempt may continue in the background
-            if self._attempts:
-                logger.warning("%d deliveries were still running after the grace period", len(self._attempts))
-            for attempt in self._attempts:
-                attempt.cancel()
-            await asyncio.gather(*self._attempts, return_exceptions=True)
+            async with attempts_ended(self._attempts, self._clock, grace_seconds):
+                await _cancelled(self._loops[:1])  # the others are needed until the deliveries have ended
+        finally:
             await _cancelled(self._loops)
         try:
             await self._report_ended()

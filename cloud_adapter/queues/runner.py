@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -91,18 +92,11 @@ class QueueRunner(Generic[P]):
         """Stops dispatching, gives the running attempts that time to end, then cancels them. If this call is cancelled,
         cancels them at once. May be called again."""
         try:
-            if self._dispatcher is not None:
-                self._dispatcher.cancel()
-                await asyncio.gather(self._dispatcher, return_exceptions=True)
-            if self._attempts and grace_seconds > 0:
-                # A copy, because the last attempt may end before this wait begins.
-                await first_of(asyncio.wait([*self._attempts]), self._clock.sleep(grace_seconds))
-        finally:  # also if this call is cancelled: no attempt may continue in the background
-            if self._attempts:
-                logger.warning("%d deliveries were still running after the grace period", len(self._attempts))
-            for attempt in self._attempts:
-                attempt.cancel()
-            await asyncio.gather(*self._attempts, return_exceptions=True)
+            async with attempts_ended(self._attempts, self._clock, grace_seconds):
+                if self._dispatcher is not None:
+                    self._dispatcher.cancel()
+                    await asyncio.gather(self._dispatcher, return_exceptions=True)
+        finally:
             self._progress.set()
 
     async def idle(self) -> None:
@@ -156,6 +150,25 @@ class QueueRunner(Generic[P]):
         self._attempts.discard(attempt)
         self._changed.set()
         self._progress.set()
+
+
+@asynccontextmanager
+async def attempts_ended(
+    attempts: Collection[asyncio.Task[Any]], clock: Clock, grace_seconds: float
+) -> AsyncIterator[None]:
+    """Stop what begins attempts inside the block. At its end, the attempts have that time to end, then they are
+    cancelled. None of them continues in the background, also if the caller is cancelled."""
+    try:
+        yield
+        if attempts and grace_seconds > 0:
+            # A copy, because the last attempt may end before this wait begins.
+            await first_of(asyncio.wait([*attempts]), clock.sleep(grace_seconds))
+    finally:
+        if attempts:
+            logger.warning("%d deliveries were still running after the grace period", len(attempts))
+        for attempt in attempts:
+            attempt.cancel()
+        await asyncio.gather(*attempts, return_exceptions=True)
 
 
 async def first_of(*awaitables: Coroutine[Any, Any, object]) -> None:
