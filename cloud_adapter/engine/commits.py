@@ -216,8 +216,10 @@ class Committer:
 
     async def _apply(self, session: Session, change: Change, write: WriteBy) -> None:
         writer: Writer = self.store
-        if self._transactional is not None:
+        own_names, delete = change.own_names, change.delete
+        if self._transactional is not None:  # the commit does all of it
             writer = self._transactional.writer(change.create, change.delete)
+            own_names = delete = ()
         else:
             await concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases:
@@ -231,12 +233,10 @@ class Committer:
             tell()
             raise
         except (Conflict, DuplicateKey, InstanceExists):
-            if self._transactional is None:
-                await self._delete(change.instance, change.own_names)
+            await self._delete(change.instance, own_names)
             raise
         tell()
-        if self._transactional is None:
-            await self._delete(change.instance, change.delete)
+        await self._delete(change.instance, delete)
 
     async def _delete(self, instance: Instance, names: Sequence[str]) -> None:
         """Deletes tasks that would find nothing to do. A failed deletion is logged and does no harm."""
