@@ -12,8 +12,8 @@ from cloud_adapter.errors import SettingsError, TooLarge
 from cloud_adapter.ports import TASK_BYTES_MAX, Task
 from cloud_adapter.queues.cloud_task import CloudTask
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
+from gorchestrate.testing.clock import ManualClock
 from tests.contract.queue_contract import task
-from tests.manual_clock import ManualClock
 
 
 def translated(sent: Task, **options: Any) -> CloudTask:

@@ -31,10 +31,10 @@ from cloud_adapter.ports import LONG, Clock, Task, TaskQueue
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
 from cloud_adapter.tasks_emulator import Emulator, serve
+from gorchestrate.testing.clock import ManualClock
 from tests.contract.queue_contract import NO_NAMES, QueueContract, QueueHarness, Receiver, task
 from tests.emulator.harness import QUEUE, a_client, advance, until
 from tests.http_target import http_server
-from tests.manual_clock import ManualClock
 
 EXTERNAL = os.environ.get(TASKS_EMULATOR_VARIABLE)
 

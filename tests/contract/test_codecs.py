@@ -22,7 +22,7 @@ from cloud_adapter.codecs.fernet import FernetCodec, new_key
 from cloud_adapter.codecs.kms import LIFETIME, PURPOSE, UNWRAPPED_MAX, KmsCodec
 from cloud_adapter.errors import SecretsUnreadable, Unavailable
 from cloud_adapter.ports import Codec
-from tests.manual_clock import ManualClock
+from gorchestrate.testing.clock import ManualClock
 
 exceptions: Any = api_exceptions
 auth: Any = auth_exceptions

@@ -22,8 +22,8 @@ from cloud_adapter.queues.rates import RateLimits
 from cloud_adapter.queues.retries import RetryConfig
 from cloud_adapter.queues.rules import QueueState
 from cloud_adapter.queues.runner import SLEEP_SECONDS_MAX
+from gorchestrate.testing.clock import ManualClock
 from tests.contract.queue_contract import QueueContract, QueueHarness, Receiver, task
-from tests.manual_clock import ManualClock
 
 
 @dataclass

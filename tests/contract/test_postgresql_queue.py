@@ -20,10 +20,10 @@ from cloud_adapter.queues.retries import RetryConfig
 from cloud_adapter.queues.rules import RETENTION
 from cloud_adapter.queues.turns import Shares
 from cloud_adapter.stores.postgresql.store import PostgresqlStore
+from gorchestrate.testing.clock import START, ManualClock
 from tests.contract.queue_contract import QueueContract, QueueHarness, Receiver, task
 from tests.contract.store_contract import a_key, an_instance, changed
 from tests.emulator.harness import until
-from tests.manual_clock import START, ManualClock
 from tests.postgresql import Server
 
 

@@ -14,8 +14,8 @@ from cloud_adapter.ports import Task
 from cloud_adapter.queues.local import LocalQueue
 from cloud_adapter.queues.rates import RateLimits
 from cloud_adapter.queues.runner import SENT_AT_A_TIME
+from gorchestrate.testing.clock import ManualClock
 from tests.contract.queue_contract import Receiver, task
-from tests.manual_clock import ManualClock
 
 SECOND = timedelta(seconds=1)
 

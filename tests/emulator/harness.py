@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cloud_adapter.tasks_emulator import Emulator, serve
+from gorchestrate.testing.clock import ManualClock
 from tests.http_target import http_server
-from tests.manual_clock import ManualClock
 
 LOCATION = "projects/p/locations/l"
 QUEUE = f"{LOCATION}/queues/q"

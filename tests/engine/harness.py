@@ -30,7 +30,7 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Codec, Task
 from cloud_adapter.queues.rules import SCHEDULE_AHEAD_MAX
 from cloud_adapter.stores.sqlite.store import SqliteStore
-from tests.manual_clock import ManualClock
+from gorchestrate.testing.clock import ManualClock
 from workflow_core import S, Workflow
 
 ID = "order-1"

@@ -11,7 +11,7 @@ import pytest
 
 from cloud_adapter.callbacks import PARAMETER, Callbacks, Keys
 from cloud_adapter.errors import InvalidCredential, SettingsError
-from tests.manual_clock import ManualClock
+from gorchestrate.testing.clock import ManualClock
 from workflow_core import Callback
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 40

@@ -12,9 +12,9 @@ import pytest
 
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
+from gorchestrate.testing.clock import ManualClock
 from tests.engine.family import Kid, entries, grow, link
 from tests.engine.harness import ID, Gate, Killed, World, check_idle, in_world, nothing
-from tests.manual_clock import ManualClock
 from tests.waits import the
 from workflow_core import (
     Activity,

@@ -20,8 +20,8 @@ from cloud_adapter.engine.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.stores.sqlite.store import SqliteStore
+from gorchestrate.testing.clock import ManualClock
 from tests.engine.harness import ManualQueue
-from tests.manual_clock import ManualClock
 from workflow_core import Activity, Execution, Go, On, S, Select, Step, Timeout, Workflow
 from workflow_core.wait_types import TimedWait
 

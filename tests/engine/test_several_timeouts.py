@@ -15,8 +15,8 @@ import pytest
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, TimeoutTask
 from cloud_adapter.ports import Task
+from gorchestrate.testing.clock import START
 from tests.engine.harness import Gate, Process, World, in_world, nothing, write
-from tests.manual_clock import START
 from workflow_core import Activity, Go, On, Retry, S, Select, Step, Timeout, While, Workflow
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -17,7 +17,7 @@ from cloud_adapter.errors import Unavailable
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.ports import Task
 from cloud_adapter.settings import Settings
-from tests.manual_clock import START, ManualClock
+from gorchestrate.testing.clock import START, ManualClock
 from tests.open_files import nothing_stays_open
 from workflow_core import Go, On, Retry, S, Select, Sleep, Step, StepContext, Timeout, Workflow
 

@@ -14,7 +14,7 @@ import pytest
 from cloud_adapter.hosting import embedded
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
-from tests.manual_clock import START, ManualClock
+from gorchestrate.testing.clock import START, ManualClock
 from workflow_core import Activity, On, Retry, S, Select, Step, StepContext, Timeout, Workflow
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)

@@ -26,10 +26,10 @@ from cloud_adapter.http.auth import OidcVerifier
 from cloud_adapter.http.authenticators import keys
 from cloud_adapter.http.worker import BODY_BYTES_MAX, create_worker
 from cloud_adapter.settings import Settings
+from gorchestrate.testing.clock import ManualClock
 from tests.http.helpers import problem
 from tests.http.issuer import AUDIENCE, EMAIL, KEY, Issuer, issuing
 from tests.http.workflows import WORKFLOWS
-from tests.manual_clock import ManualClock
 
 PATHS = ["/resume", "/callback/timeout", "/recover", "/canary"]
 TITLES = {401: {"Unauthenticated", "Invalid credential"}, 403: {"Forbidden"}}

@@ -18,9 +18,9 @@ from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http.api import create_api
 from cloud_adapter.http.worker import BODY_BYTES_MAX, create_worker
 from cloud_adapter.settings import Settings
+from gorchestrate.testing.clock import ManualClock
 from tests.http.helpers import everyone, expected, problem
 from tests.http.workflows import WORKFLOWS
-from tests.manual_clock import ManualClock
 
 TIMED = "/wf/timed/a"
 HOUR = timedelta(hours=1)
