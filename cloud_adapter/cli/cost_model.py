@@ -203,7 +203,7 @@ class _Walk:
             case "for_each" if not node["parallel"]:
                 return self._loop(node["statements"], path)
             case "go":
-                return (replace(one, ended="") for one in self._threads([node["statements"]], path, joins=False))
+                return (replace(end, ended="") for end in self._threads([node["statements"]], path, joins=False))
             case "for_each":
                 return self._threads([node["statements"]] * self.rounds, path, joins=True)
             case "parallel" | "race":
@@ -235,8 +235,8 @@ class _Walk:
         found = [path]
         for _ in range(self.rounds):
             ended = self.section(body, found)
-            found = _pruned(replace(one, ended="") if one.ended == "continue" else one for one in ended)
-        return [replace(one, ended="") if one.ended == "break" else one for one in found]
+            found = _pruned(replace(end, ended="") if end.ended == "continue" else end for end in ended)
+        return [replace(end, ended="") if end.ended == "break" else end for end in found]
 
     def _threads(self, bodies: Sequence[Sequence[Node]], path: _Path, *, joins: bool) -> list[_Path]:
         """Starts a thread for each body, one after another: each begins in the segment in which the one before it has
@@ -244,13 +244,13 @@ class _Walk:
         found, waits = [path], False
         for body in bodies:
             after = []
-            for one in found:
-                for end in self.section(body, [replace(one, rest=None)]):
+            for begun in found:
+                for end in self.section(body, [replace(begun, rest=None)]):
                     waits = waits or end.rest is not None
                     in_steps, has_deadline = end.rest or (end.in_steps, end.has_deadline)
-                    after.append(replace(end, in_steps=in_steps, has_deadline=has_deadline, rest=one.rest, ended=""))
+                    after.append(replace(end, in_steps=in_steps, has_deadline=has_deadline, rest=begun.rest, ended=""))
             found = _pruned(after)
-        return [one.rested().woken(Cost()) for one in found] if joins and waits else found
+        return [end.rested().woken(Cost()) for end in found] if joins and waits else found
 
     def _try(self, node: Node, path: _Path) -> list[_Path]:
         found: list[_Path] = []
@@ -265,7 +265,7 @@ class _Walk:
         cleaned = []
         for end in found:
             after = self.section(node["finally"], [replace(end, ended="")])
-            cleaned += [replace(one, ended=one.ended or end.ended) for one in after]
+            cleaned += [replace(last, ended=last.ended or end.ended) for last in after]
         return cleaned
 
     def _within(self, node: Node, path: _Path) -> Iterator[_Path]:

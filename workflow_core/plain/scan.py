@@ -375,7 +375,7 @@ class Scan(Threads):
                 node, f"the class {ast.unparse(node.type or node)!r} is not known at import", "Name error classes."
             )
         classes = check_error_types(frame.source.place(node), kinds)
-        if node.name is not None and any(issubclass(one, BaseExceptionGroup) for one in classes):
+        if node.name is not None and any(issubclass(cls, BaseExceptionGroup) for cls in classes):
             raise frame.source.mistake(
                 node,
                 f"{node.name!r} would be no ExceptionGroup: of its errors, only the classes and the text are stored",
