@@ -1,4 +1,4 @@
-"""Runs the benchmarks, and writes their tables into ``docs/performance.md``.
+"""Runs the benchmarks, and writes their tables into ``docs/explanation/performance.md``.
 
     python benchmarks/run.py                # all; half an hour
     python benchmarks/run.py cold-start     # only these
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from code_under_test import FOLDER, environment
 
-PAGE = FOLDER.parent / "docs" / "performance.md"
+PAGE = FOLDER.parent / "docs" / "explanation" / "performance.md"
 
 COMMANDS = {
     "cold-start": ["cold_start.py", "--requests"],

@@ -1,4 +1,4 @@
-"""Writes the table of the types of fields in docs/fields.md, from the code that decides what is compared.
+"""Writes the table of the types of fields in docs/guides/fields.md, from the code that decides what is compared.
 
 python docs/kept_types.py
 """
@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import AfterValidator, AnyUrl, SecretStr, create_model
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "fields.md"
+PAGE = ROOT / "docs" / "guides" / "fields.md"
 
 sys.path.insert(0, str(ROOT))
 
@@ -84,7 +84,7 @@ def written(page: str) -> str:
     before, start, rest = page.partition("<!-- kinds of types -->\n")
     _, end, after = rest.partition("<!-- end -->")
     assert start
-    assert end, "docs/fields.md has no place for the table"
+    assert end, "docs/guides/fields.md has no place for the table"
     return f"{before}{start}\n{table()}\n\n{end}{after}"
 
 

@@ -52,7 +52,7 @@ def test_continuous_integration_runs_the_commands_of_the_loop() -> None:
 
 
 def test_the_deliberate_bugs_that_are_named_are_there() -> None:
-    text = " ".join((ROOT / "docs" / "reliability.md").read_text().split())
+    text = " ".join((ROOT / "docs" / "explanation" / "reliability.md").read_text().split())
     named = {
         bug
         for listing in re.findall(r"Deliberate bugs[^:]*:([^.]*)\.", text)

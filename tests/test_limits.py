@@ -1,4 +1,4 @@
-"""The limits that the docs name, most of them in the tables of docs/fan-out.md, are those of the code."""
+"""The limits that the docs name, most of them in the tables of docs/guides/fan-out.md, are those of the code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.statements.fanout import PARALLEL_LIMIT
 
 ROOT = Path(__file__).parents[1]
-SECTION = (ROOT / "docs" / "fan-out.md").read_text().partition("## Limits in one place")[2]
+SECTION = (ROOT / "docs" / "guides" / "fan-out.md").read_text().partition("## Limits in one place")[2]
 OPTIONS = EngineOptions()
 SETTINGS = Settings.model_fields
 
@@ -81,5 +81,5 @@ def test_the_limit_is_that_of_the_code(what: str) -> None:
 
 
 def test_how_early_a_resume_task_may_come_is_that_of_the_code() -> None:
-    text = " ".join((ROOT / "docs" / "reliability.md").read_text().split())
+    text = " ".join((ROOT / "docs" / "explanation" / "reliability.md").read_text().split())
     assert f"up to {2 * CLOCK_SKEW.total_seconds():.0f} seconds before its time" in text

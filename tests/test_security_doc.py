@@ -1,4 +1,4 @@
-"""docs/security.md: each threat names a test that is there, and each route has a row."""
+"""docs/explanation/security.md: each threat names a test that is there, and each route has a row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cloud_adapter.http.worker import create_worker
 from tests.http.helpers import everyone
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "docs" / "security.md").read_text()
+TEXT = (ROOT / "docs" / "explanation" / "security.md").read_text()
 THREATS = [
     [cell.strip() for cell in row.strip("| ").split(" | ")]
     for table in re.findall(r"^\| threat \| defence \| test \|\n\|[-|]+\|\n((?:\|.*\n)+)", TEXT, re.MULTILINE)

@@ -33,7 +33,7 @@ and ``visible`` are not asked, because it is nobody in particular."""
 class CreatedBy:
     """Marks a field that is filled with the id of the principal that creates the instance, never from the request.
 
-    Example (``docs/identity.md`` has a whole workflow)::
+    Example (``docs/guides/identity.md`` has a whole workflow)::
 
         class Order(Workflow):
             customer: Annotated[str, CreatedBy] = ""

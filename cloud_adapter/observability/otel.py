@@ -1,7 +1,7 @@
 """Spans and metrics by OpenTelemetry. Only this module imports it; ``telemetry.py`` decides what is recorded when.
 
 The tracer and the instruments belong to the program's providers, even if the program sets them up later. Without
-providers, nothing is recorded. ``docs/observability.md`` lists the names and attributes of spans.
+providers, nothing is recorded. ``docs/guides/observability.md`` lists the names and attributes of spans.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def test_stored_locals_are_shown(tmp_path: Path) -> None:
 
 
 def test_the_guide_shows_what_is_printed(tmp_path: Path) -> None:
-    guide = (ROOT / "docs" / "plain-python.md").read_text()
+    guide = (ROOT / "docs" / "guides" / "plain-python.md").read_text()
     source = tmp_path / "expenses.py"
     source.write_text(guide.partition("```python\n")[2].partition("```")[0])
     printed = CliRunner().invoke(app, ["explain", str(source)]).output.replace(str(source), source.name)

@@ -1,4 +1,4 @@
-"""The entry point in docs/observability.md, as it is written there: what it sends to a collector."""
+"""The entry point in docs/guides/observability.md, as it is written there: what it sends to a collector."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.http_target import threaded_server
 
 pytestmark = pytest.mark.slow
 
-DOCUMENT = (ROOT / "docs/observability.md").read_text()
+DOCUMENT = (ROOT / "docs/guides/observability.md").read_text()
 (MAIN,) = re.findall(r"^```python main\.py\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
 
 

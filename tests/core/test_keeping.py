@@ -536,7 +536,7 @@ def test_a_removed_field_of_a_model_that_forbids_others_still_loads() -> None:
 
 
 def test_the_table_of_the_documentation_is_that_of_the_code() -> None:
-    page = (ROOT / "docs" / "fields.md").read_text()
+    page = (ROOT / "docs" / "guides" / "fields.md").read_text()
     assert runpy.run_path(str(ROOT / "docs" / "kept_types.py"))["written"](page) == page, (
         "run: python docs/kept_types.py"
     )

@@ -1,4 +1,4 @@
-"""The saga in docs/sagas.md: its blocks are run, and what it promises is looked at from the outside."""
+"""The saga in docs/guides/sagas.md: its blocks are run, and what it promises is looked at from the outside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.core.helpers import cancel, reload
 from workflow_core import Execution, Workflow, resume
 from workflow_core.machine.machine import Machine
 
-TEXT = (Path(__file__).parents[2] / "docs" / "sagas.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs" / "guides" / "sagas.md").read_text()
 DEFINITION, *RUNS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
@@ -24,7 +24,7 @@ def saga(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module that the document's definition makes."""
     module = ModuleType("saga")
     monkeypatch.setitem(sys.modules, "saga", module)
-    exec(compile(DEFINITION, "docs/sagas.md", "exec"), module.__dict__)
+    exec(compile(DEFINITION, "docs/guides/sagas.md", "exec"), module.__dict__)
     return module
 
 
@@ -56,7 +56,7 @@ def finish(trip: Workflow, execution: Execution) -> tuple[Any, Execution, int]:
 def test_what_the_document_runs_and_asserts(saga: ModuleType) -> None:
     assert len(RUNS) == 2
     for block in RUNS:
-        exec(compile(block, "docs/sagas.md", "exec"), saga.__dict__)
+        exec(compile(block, "docs/guides/sagas.md", "exec"), saga.__dict__)
 
 
 def test_what_was_booked_is_undone_in_reverse_order_and_each_undo_is_tried_again(saga: ModuleType) -> None:
