@@ -1,4 +1,4 @@
-"""The limits that the docs name, most of them in the tables of docs/guides/fan-out.md, are those of the code."""
+"""The limits that the docs name, most of them in the tables of docs/reference/limits.md, are those of the code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.statements.fanout import PARALLEL_LIMIT
 
 ROOT = Path(__file__).parents[1]
-SECTION = (ROOT / "docs" / "guides" / "fan-out.md").read_text().partition("## Limits in one place")[2]
+SECTION = (ROOT / "docs" / "reference" / "limits.md").read_text()
 OPTIONS = EngineOptions()
 SETTINGS = Settings.model_fields
 

@@ -38,6 +38,21 @@ def run(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.Compl
     )
 
 
+def bash(text: str, cwd: Path = ROOT, **variables: str) -> str:
+    """Runs commands, which must succeed; gives what they print."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=cwd,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Ctrl-C ends what the body starts, as in a terminal, also where a shell runs the tests in the background.

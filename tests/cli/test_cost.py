@@ -262,7 +262,12 @@ ROWS = {
 
 
 def test_the_numbers_in_the_docs_are_those_of_the_model() -> None:
-    table = (ROOT / "docs" / "explanation" / "scale.md").read_text().partition("|---|---|---|---|---|\n")[2].partition("\n\n")[0]
+    table = (
+        (ROOT / "docs" / "explanation" / "scale.md")
+        .read_text()
+        .partition("|---|---|---|---|---|\n")[2]
+        .partition("\n\n")[0]
+    )
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert {row[0]: row[1:] for row in rows} == {
         what: [

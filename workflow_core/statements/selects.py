@@ -45,7 +45,8 @@ class On(Part):
         statements: run after the handler.
         role: the role that a principal needs to send the event; without one, ``Access.send`` applies.
         verify: decides instead of roles who may send the event: a plain function of the workflow and a
-            ``WebhookRequest``, the request as it was signed, that returns True or False. See ``docs/guides/identity.md``.
+            ``WebhookRequest``, the request as it was signed, that returns True or False. See
+            ``docs/guides/identity.md``.
         buffered: keep events that arrive before the select is entered, and deliver them in order when it is entered.
         max_bytes: the most bytes that a client's input may have, up to 1,000,000; by default, the server's limit. If
             several selects wait for the event, the largest applies.

@@ -1,0 +1,48 @@
+"""Hooks of MkDocs: files outside of docs/ that the pages link to are part of the site.
+
+The links in the pages are those of the repository, so that they work on GitHub too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+OUTSIDE = (
+    *("CHANGELOG.md", "CONTRIBUTING.md", "deploy/README.md", "deploy/*.py"),
+    *("examples/*.md", "examples/*.py", "examples/peers/*.md"),
+)
+"""Files of the repository that the site contains, at the same path."""
+
+LINK = re.compile(r"(?<=\]\()([^)#\s]+)(?=[#)])|(?<=href=\")([^\"#]+)(?=[\"#])")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Adds the files outside of docs/."""
+    for pattern in OUTSIDE:
+        for path in sorted(ROOT.glob(pattern)):
+            files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, files: Files, **_: object) -> str:
+    """Replaces the links that cross the border of docs/ by those of the site."""
+    uri = page.file.src_uri
+    outside = (ROOT / uri).is_file()
+
+    def replaced(match: re.Match[str]) -> str:
+        target = match[0]
+        if ":" in target or target.startswith("/"):
+            return target
+        path = os.path.normpath(os.path.join(os.path.dirname(uri if outside else f"docs/{uri}"), target))
+        path = path.removeprefix("docs/")
+        if files.get_file_from_path(path) is None:
+            return target
+        return os.path.relpath(path, os.path.dirname(uri) or ".")
+
+    return LINK.sub(replaced, markdown)

@@ -1,0 +1,79 @@
+"""The tables in docs/reference/ are those of the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pizza import PizzaOrder
+from typer.testing import CliRunner
+
+from cloud_adapter.cli.main import app
+from cloud_adapter.http.api import create_api
+from cloud_adapter.settings import PREFIX, Settings
+from tests.http.helpers import serving
+from tests.markdown import table_of
+from workflow_core import __all__ as vocabulary
+
+DOCS = Path(__file__).parents[1] / "docs"
+REFERENCE = DOCS / "reference"
+
+
+def test_the_commands_of_operators_do_what_is_said(tmp_path: Path) -> None:
+    """Runs each command of the table without its optional parts; commands without an instance in the table get one."""
+    rows = [
+        command.strip("`")
+        for row in table_of(REFERENCE / "cli.md", "| command |")
+        for command in re.findall(r"`(gorchestrate [^`]+)`", row[0])
+    ]
+    assert len(rows) == 12
+    with serving(tmp_path / "operate.db", PizzaOrder) as http:
+        http.create("/wf/pizza/order-7")
+        for row in rows:
+            _, name, *arguments = shlex.split(re.sub(r" \[.*\]", "", row))
+            arguments = arguments or ["pizza", "order-8"] * (name != "ls")
+            yes = ["--yes"] * (name in ("goto", "set"))
+            result = CliRunner().invoke(app, [name, *arguments, *yes, "--url", str(http.client.base_url)])
+            refused = name == "retry" and "is waiting" in str(result.exception)
+            assert result.exit_code == 0 or refused, f"{row}: {result.output}{result.exception}"
+        assert http.get("/wf/pizza/order-8")["meta"]["status"] == "canceled"
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    fields = Settings.model_fields
+    table = table_of(REFERENCE / "settings.md", "| variable |")
+    assert {variable.strip("`"): default.strip("`") for variable, default, _ in table} == {
+        PREFIX + name.upper(): ("" if field.default == () else str(field.default)) for name, field in fields.items()
+    }
+    assert all(what for _, _, what in table)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *["S", "Step", "If", "Switch", "While", "Select", "WaitFor", "Within", "Do", "Go", "Sleep", "Try", "Fail"],
+        *["ForEach", "Parallel", "Race", "Activity", "Child"],
+    ],
+)
+def test_the_table_of_statements_has_each(word: str) -> None:
+    assert word in vocabulary
+    table = table_of(DOCS / "guides" / "explicit-form.md", "| statement |")
+    assert any(row[0].startswith(f"`{word}(") for row in table)
+
+
+def test_the_table_of_routes_is_that_of_the_code() -> None:
+    engine: Any = SimpleNamespace(callbacks=None)
+    api = create_api(engine, max_body_bytes=1, repair=True, ui=True)
+    served = {
+        (method, re.sub(r":\w+}", "}", route.path))  # type: ignore[attr-defined]
+        for route in api.routes
+        for method in route.methods  # type: ignore[attr-defined]
+        if method != "HEAD"
+    }
+    rows = table_of(REFERENCE / "http.md", "| route |")
+    cells = [cell for row in rows for cell in re.findall(r"`([A-Z]+ [^`]+)`", row[0])]
+    assert served - {("GET", "/")} == {tuple(cell.partition("?")[0].split()) for cell in cells}
