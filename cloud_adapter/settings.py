@@ -120,7 +120,8 @@ class Settings(SecretSettings):
     queue: str = "gorchestrate"
     """Cloud: the name of the task queue."""
     queues: int = Field(default=1, ge=1, le=100)
-    """Cloud: how many task queues there are: ``queue``, ``queue-2`` and so on. Each dispatches 500 tasks a second."""
+    """Cloud: how many task queues there are: ``queue``, the same name with ``-2``, and so on. Each dispatches 500
+    tasks a second."""
     activity_queue: str = ""
     """Cloud: the name of a task queue of its own for activities, so that long ones do not hold up steps and timers."""
     worker_url: str = ""
@@ -157,8 +158,10 @@ class Settings(SecretSettings):
     session_keys: SecretStr = SecretStr("")
     """The keys of the cookies of people who are logged in to the pages, separated by commas. The first one encrypts."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The lowest level of the logs: JSON lines, or text if ``gorchestrate`` runs in a terminal, one for each transition
+    and those of the workflows' code. Not used if your program configures logging."""
     lease_seconds: float = Field(default=8, ge=1, le=3600)
-    """How long a crashed process can block an instance. A step that runs longer renews its lease."""
+    """How long a crashed process can block an instance. A step that runs longer renews its lease. deploy.sh sets 60."""
     max_wait_seconds: float = Field(default=10, ge=0, le=60)
     """How long an event waits for a busy instance before it gets 503."""
     max_body_bytes: int = Field(default=256_000, ge=1_000, le=INPUT_BYTES_MAX)

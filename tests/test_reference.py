@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from pizza import PizzaOrder
 from typer.testing import CliRunner
 
+import gorchestrate
 from cloud_adapter.cli.main import app
 from cloud_adapter.http.api import create_api
 from cloud_adapter.settings import PREFIX, Settings
 from tests.http.helpers import serving
 from tests.markdown import table_of
-from workflow_core import __all__ as vocabulary
 
 DOCS = Path(__file__).parents[1] / "docs"
 REFERENCE = DOCS / "reference"
+
+
+def test_the_generated_parts_are_those_of_the_code() -> None:
+    generate = runpy.run_path(str(DOCS / "generate.py"))
+    old = [str(path) for path, text in generate["files"]().items() if not path.exists() or path.read_text() != text]
+    assert not old, "run: python docs/generate.py"
+
+
+def test_each_public_name_is_described_once() -> None:
+    pages = [(REFERENCE / f"{name}.md").read_text() for name in ("python", "statements", "errors")]
+    text = "\n".join(pages)
+    for name in gorchestrate.__all__:
+        described = re.findall(rf"^(?:### {name}$|@{name}$|{name}\(|\| `{name}` \|)", text, re.MULTILINE)
+        assert described or name in ("Section", "Statement"), name
 
 
 def test_the_commands_of_operators_do_what_is_said(tmp_path: Path) -> None:
@@ -50,19 +64,6 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
         PREFIX + name.upper(): ("" if field.default == () else str(field.default)) for name, field in fields.items()
     }
     assert all(what for _, _, what in table)
-
-
-@pytest.mark.parametrize(
-    "word",
-    [
-        *["S", "Step", "If", "Switch", "While", "Select", "WaitFor", "Within", "Do", "Go", "Sleep", "Try", "Fail"],
-        *["ForEach", "Parallel", "Race", "Activity", "Child"],
-    ],
-)
-def test_the_table_of_statements_has_each(word: str) -> None:
-    assert word in vocabulary
-    table = table_of(DOCS / "guides" / "explicit-form.md", "| statement |")
-    assert any(row[0].startswith(f"`{word}(") for row in table)
 
 
 def test_the_table_of_routes_is_that_of_the_code() -> None:
