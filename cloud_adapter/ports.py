@@ -209,6 +209,19 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class LocalStore(Store, Protocol):
+    """A store on the same machine, which can tell much faster than it loads whether an instance has changed."""
+
+    async def is_current(self, workflow: str, id: str, version: Any) -> bool:
+        """Whether the stored instance has this version. False if there is no such instance.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        ...
+
+
 class CopyableStore(Store, Protocol):
     """A store whose instances can be copied to another store, with everything that belongs to them."""
 

@@ -215,6 +215,8 @@ class Committer:
                 await self.pause(attempt)
 
     async def _apply(self, session: Session, change: Change, write: WriteBy) -> None:
+        assert change.instance.document is not None
+        session.chars = len(change.instance.fields) + len(change.instance.document["execution"])
         writer: Writer = self.store
         own_names, delete = change.own_names, change.delete
         if self._transactional is not None:  # the commit does all of it

@@ -27,6 +27,7 @@ from cloud_adapter.engine.commits import Committer, Reloaded
 from cloud_adapter.engine.decisions import Contended, Decision, NotNow
 from cloud_adapter.engine.kept_events import KeptEvents
 from cloud_adapter.engine.line import Item, Line
+from cloud_adapter.engine.recent_sessions import RecentSessions
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.transaction import BATCH_BYTES_MAX, LARGE_BATCH, Transactor
 from cloud_adapter.engine.user_code import own_decimal_context
@@ -61,6 +62,7 @@ class Lanes:
     def __init__(self, committer: Committer, kept_events: KeptEvents) -> None:
         self.committer = committer
         self.kept_events = kept_events
+        self.recent = RecentSessions(committer)
         self._lanes: dict[InstanceRef, Lane] = {}
         self._contended: dict[InstanceRef, datetime] = {}
         self._served: deque[tuple[datetime, InstanceRef]] = deque(maxlen=100)
@@ -141,7 +143,7 @@ class Lane:
         self.lanes = lanes
         self.ref = ref
         self.line = Line()
-        self.transactor = Transactor(lanes.committer, ref, self.line, self._let_others, lanes.kept_events)
+        self.transactor = Transactor(lanes.committer, ref, self.line, self._let_others, lanes.kept_events, lanes.recent)
         self.is_busy = False
         self.drainer: asyncio.Task[None] | None = None
 

@@ -49,6 +49,10 @@ class Secrets:
             name: plain_fields(cls.__pydantic_core_schema__) for name, cls in served if cls.__form__.has_secrets
         }
 
+    def handles(self, workflow: str) -> bool:
+        """Whether secrets of the workflow are encrypted before they are stored."""
+        return workflow in self._handling
+
     # --- documents -----------------------------------------------------------------------
 
     async def sealed(self, instance: Instance) -> Instance:

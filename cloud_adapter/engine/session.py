@@ -63,6 +63,7 @@ class Session:
         has_no_events: whether the inbox, read after the stored state, contained no events of clients.
         conflicts: the number of attempts that met a conflict one after another before this one; None: no other attempt
             follows a conflict.
+        chars: the size of the fields and the execution that were written last.
 
     Raises:
         InvalidFields: the stored fields do not match the workflow's types, or cannot be migrated.
@@ -90,6 +91,7 @@ class Session:
         self.delivered: set[Timer] = set()
         self.has_no_events = False
         self.conflicts: int | None = None
+        self.chars = 0
         self._fields = self.instance.fields
         self._is_known = False
         self._error: ErrorInfo | None = None

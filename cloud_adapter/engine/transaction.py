@@ -36,6 +36,7 @@ from cloud_adapter.engine.commits import Committer, Superseded, no_turn
 from cloud_adapter.engine.decisions import ByItself, Contended, Decision, NotNow
 from cloud_adapter.engine.kept_events import KeptEvents
 from cloud_adapter.engine.line import CHECKED_SECONDS, Item, Line, Verdict
+from cloud_adapter.engine.recent_sessions import RecentSessions
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable
@@ -72,6 +73,7 @@ class Transactor:
         line: the waiting decisions of the instance. The decisions of a batch stay in it until they have an answer.
         let_others: gives others in this process a turn.
         kept_events: the events of clients that are kept in the inbox.
+        recent: the sessions to continue with, if the instance has not changed since.
 
     Attributes:
         leased: whether the instance had a live lease at the last load.
@@ -87,6 +89,7 @@ class Transactor:
     line: Line
     let_others: Callable[[], Awaitable[None]]
     kept_events: KeptEvents
+    recent: RecentSessions
     leased: bool = False
     session: Session | None = None
     conflicts: int = 0
@@ -106,8 +109,7 @@ class Transactor:
         kept, self.session = None if anew else self.session, None
         current, self.current = self.current, None
         try:
-            rewrite = first.rewrite if first.alone else None
-            session = kept or await self.committer.load(self.ref, rewrite, history=first.shows_history, current=current)
+            session = kept or await self._loaded(first, current)
             session.conflicts = self.conflicts
             if self._is_after_events(session, batch):
                 if await self._take_event(session):
@@ -139,9 +141,18 @@ class Transactor:
             await self.let_others()
         again = await self._commit(session, held, is_large=is_large)
         is_free = session.instance.lease is None and not session.may_have_events
-        if not again and not first.alone and is_free and (is_large or self.line.waiting()):
-            self.session = session
+        if not again and not first.alone and is_free:
+            if is_large or self.line.waiting():
+                self.session = session
+            else:
+                self.recent.keep(session)
         return [*again, *rest]
+
+    async def _loaded(self, first: Decision, current: Instance | None) -> Session:
+        """Returns the stored instance, for a batch that begins with that decision."""
+        rewrite = first.rewrite if first.alone else None
+        recent = None if first.alone or first.shows_history or current else await self.recent.take(self.ref)
+        return recent or await self.committer.load(self.ref, rewrite, history=first.shows_history, current=current)
 
     def _is_after_events(self, session: Session, batch: Sequence[Item]) -> bool:
         """Whether the inbox has to be read for events of clients, which are then decided before this batch."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.ports import Store
+from tests.contract.local_contract import LocalContract
 from tests.contract.store_contract import StoreContract
 from tests.simulation.store import Database, SimulatedStore
 
@@ -16,7 +17,7 @@ async def _at_once(name: str, land: Callable[[], Any]) -> Any:
     return land()
 
 
-class TestSimulatedStore(StoreContract):
+class TestSimulatedStore(LocalContract, StoreContract):
     @pytest.fixture
     def make_store(self) -> Callable[[], Store]:
         database = Database()

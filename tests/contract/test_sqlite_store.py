@@ -41,6 +41,7 @@ from cloud_adapter.stores.sqlite.schema import SCHEMA_VERSION
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.contract.held_writes import held
 from tests.contract.keys_contract import KeysContract
+from tests.contract.local_contract import LocalContract
 from tests.contract.store_contract import (
     NOW,
     SECOND,
@@ -89,7 +90,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "store ☕.db"
 
 
-class TestSqliteStore(KeysContract, StoreContract):
+class TestSqliteStore(KeysContract, LocalContract, StoreContract):
     @pytest.fixture
     def make_store(self, path: Path) -> Callable[[], SqliteStore]:
         return lambda: SqliteStore(path)

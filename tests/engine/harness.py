@@ -164,7 +164,8 @@ class FaultyStore:
         self._wire = wire
 
     def __getattr__(self, name: str) -> Any:
-        assert name in STORE, name
+        if name not in STORE:
+            raise AttributeError(name)
         method = getattr(self._store, name)
         return lambda *args, **kwargs: self._wire.call(name, partial(method, *args, **kwargs))
 

@@ -38,6 +38,9 @@ WRITES_TOGETHER_MAX = 100
 LARGE_BYTES = 50_000
 """A write of this size or more gets its own transaction."""
 
+Results = tuple[Sequence[Write], Mapping[Write, BaseException]]
+"""Writes that were made, and the errors of those that failed."""
+
 _T = TypeVar("_T")
 
 _WAL_RETRY_SECONDS = 0.005
@@ -101,12 +104,12 @@ class Connections:
         loop = asyncio.get_running_loop()
         write = Write(work, statements == 1, loop.create_future())
         if size >= LARGE_BYTES:
-            loop.run_in_executor(self._executor, self._write, loop, [write])
+            self._request(loop, self._write, [write])
         else:
             self._writes.append(write)
             if not self._is_due:
                 self._is_due = True
-                loop.run_in_executor(self._executor, self._turn, loop)
+                self._request(loop, self._turn, loop)
         with self._errors():
             await write.done
 
@@ -122,20 +125,25 @@ class Connections:
             await asyncio.shield(asyncio.wrap_future(ending))
         self._executor.shutdown()
 
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _request(self, loop: asyncio.AbstractEventLoop, work: Callable[..., Results], *args: object) -> None:
+        """Requests work of the thread. When it has ended, the event loop is woken once, to tell the results."""
+        loop.run_in_executor(self._executor, work, *args).add_done_callback(lambda ended: _tell(*ended.result()))
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> Results:
         self._is_due = False
         waiting = [self._writes.popleft() for _ in range(len(self._writes))]
-        for first in range(0, len(waiting), WRITES_TOGETHER_MAX):
-            self._write(loop, [w for w in waiting[first : first + WRITES_TOGETHER_MAX] if not w.done.cancelled()])
+        while len(waiting) > WRITES_TOGETHER_MAX:
+            results = self._write(waiting[:WRITES_TOGETHER_MAX])
+            del waiting[:WRITES_TOGETHER_MAX]
+            with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
+                loop.call_soon_threadsafe(_tell, *results)
+        return self._write(waiting)
 
-    def _write(self, loop: asyncio.AbstractEventLoop, writes: Sequence[Write]) -> None:
+    def _write(self, writes: Sequence[Write]) -> Results:
         # If the files are gone, the writes are lost. Checked in this thread, because closing, which comes after them in
         # it, deletes the write-ahead log.
-        if not writes:
-            return
-        failures = write_together(self._writer, writes, self._files.check)
-        with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
-            loop.call_soon_threadsafe(_tell, writes, failures)
+        writes = [write for write in writes if not write.done.cancelled()]
+        return writes, write_together(self._writer, writes, self._files.check) if writes else {}
 
     def _check_usable(self) -> None:
         self._check_open()

@@ -53,6 +53,7 @@ T = TypeVar("T")
 
 # Composed of constants only; values are parameters.
 _SELECT = f"SELECT revision, {', '.join(COLUMNS)} FROM instances"  # nosec B608
+_REVISION = "SELECT revision FROM instances WHERE workflow = ? AND id = ?"
 _INSERT = (
     f"INSERT INTO instances (revision, {', '.join(COLUMNS)}) VALUES (1{', ?' * len(COLUMNS)}) "  # nosec B608
     "ON CONFLICT (workflow, id) DO NOTHING"
@@ -164,6 +165,11 @@ class SqliteStore:
             return read(row)
 
         return await self.connections.read(work)
+
+    async def is_current(self, workflow: str, id: str, version: int) -> bool:
+        """See ``ports.LocalStore.is_current``."""
+        row = await self.connections.read(lambda connection: connection.execute(_REVISION, (workflow, id)).fetchone())
+        return bool(row == (version,))
 
     async def commit(
         self, instance: Instance, keys: Sequence[KeyRecord] = (), taken: Sequence[InboxEntry] = ()

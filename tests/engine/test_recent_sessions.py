@@ -1,0 +1,147 @@
+"""What an engine keeps of the instances that it has committed last. It saves loads, and no response depends on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from cloud_adapter.engine import recent_sessions
+from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.settings import Settings
+from workflow_core import EventRejected, On, S, Select, While, Workflow
+
+
+class Counted(Workflow, name="counted"):
+    """Counts to a limit. A rejected event changes the count, which must not be seen."""
+
+    count: int = 0
+    limit: int = 100
+    text: str = ""
+
+    def add(self) -> int:
+        self.count += 1
+        if self.count > self.limit:
+            raise EventRejected(f"the limit is {self.limit}")
+        return self.count
+
+    def set_limit(self, limit: int) -> None:
+        self.limit = limit
+
+    definition = S(While("for ever", lambda w: True, Select("wait", On("Add", add), On("SetLimit", set_limit))))
+
+
+class Secretive(Workflow, name="secretive"):
+    """Has a secret."""
+
+    secret: SecretStr = SecretStr("pssst")
+    count: int = 0
+
+    def add(self) -> int:
+        self.count += 1
+        return self.count
+
+    definition = S(While("for ever", lambda w: True, Select("wait", On("Add", add))))
+
+
+class Loads:
+    """Counts the instances that a runtime loads."""
+
+    def __init__(self, runtime: EmbeddedRuntime, patch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        load = runtime.store.load
+
+        async def counted(*args: Any, **details: Any) -> Any:
+            self.count += 1
+            return await load(*args, **details)
+
+        patch.setattr(runtime.store, "load", counted)
+
+
+@asynccontextmanager
+async def runtimes(path: Path, count: int = 1, **settings: Any) -> AsyncIterator[Sequence[EmbeddedRuntime]]:
+    """Processes on one file, without tasks."""
+    opened = [EmbeddedRuntime([Counted, Secretive], Settings(db=str(path / "db"), **settings)) for _ in range(count)]
+    try:
+        yield opened
+    finally:
+        for runtime in opened:
+            await runtime.close()
+
+
+async def send(runtime: EmbeddedRuntime, event: str = "Add", body: bytes = b"", workflow: str = "counted") -> bytes:
+    return await runtime.engine.handle_event(workflow, "a", event, body)
+
+
+def test_events_one_after_another_take_one_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with runtimes(tmp_path) as (runtime,):
+            loads = Loads(runtime, monkeypatch)
+            await runtime.engine.create("counted", "a")
+            assert [await send(runtime) for _ in range(5)] == [b"1", b"2", b"3", b"4", b"5"]
+            assert loads.count == 1
+
+    asyncio.run(run())
+
+
+def test_what_another_process_has_committed_counts(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with runtimes(tmp_path, 2) as (one, other):
+            await one.engine.create("counted", "a")
+            for count in range(1, 10, 2):
+                assert await send(one) == b"%d" % count
+                assert await send(other) == b"%d" % (count + 1)
+            await send(other, "SetLimit", b"5")
+            with pytest.raises(EventRejected, match="the limit is 5"):
+                await send(one)
+            await send(other, "SetLimit", b"11")
+            assert await send(one) == b"11"
+
+    asyncio.run(run())
+
+
+def test_a_rejected_event_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with runtimes(tmp_path) as (runtime,):
+            await runtime.engine.create("counted", "a", b'{"limit": 1}')
+            assert await send(runtime) == b"1"
+            for _ in range(3):
+                with pytest.raises(EventRejected):
+                    await send(runtime)
+            await send(runtime, "SetLimit", b"9")
+            assert await send(runtime) == b"2"
+
+    asyncio.run(run())
+
+
+def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent_sessions, "CHARS_MAX", 50_000)
+
+    async def run() -> None:
+        async with runtimes(tmp_path) as (runtime,):
+            for number in range(8):
+                await runtime.engine.create("counted", f"a{number}", b'{"text": "%s"}' % (b"x" * 10_000))
+                await runtime.engine.handle_event("counted", f"a{number}", "Add")
+            assert len(runtime.engine.lanes.recent) == 4
+            loads = Loads(runtime, monkeypatch)
+            for number in (4, 5, 6, 7, 0):
+                assert await runtime.engine.handle_event("counted", f"a{number}", "Add") == b"2"
+            assert loads.count == 1
+
+    asyncio.run(run())
+
+
+def test_secrets_are_not_kept(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with runtimes(tmp_path, secret_keys=Fernet.generate_key().decode()) as (runtime,):
+            await runtime.engine.create("secretive", "a")
+            assert [await send(runtime, workflow="secretive") for _ in range(2)] == [b"1", b"2"]
+            assert not len(runtime.engine.lanes.recent)
+
+    asyncio.run(run())
