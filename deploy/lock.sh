@@ -21,14 +21,17 @@ lock() {
   mv "$work/$name" "$HERE/$name"
 }
 
-# required TABLE KEY: the requirements at that place in pyproject.toml.
+# required KEY...: the requirements at that place in pyproject.toml.
 required() {
   python3 - "$ROOT/pyproject.toml" "$@" <<'PY'
 import sys
 import tomllib
 
-file, table, key = sys.argv[1:]
-print(*tomllib.load(open(file, "rb"))[table][key], sep="\n")
+file, *keys = sys.argv[1:]
+table = tomllib.load(open(file, "rb"))
+for key in keys:
+    table = table[key]
+print(*table, sep="\n")
 PY
 }
 
@@ -38,5 +41,8 @@ python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check "${ROOT}[test]"
 "$work/venv/bin/pip" freeze --disable-pip-version-check --exclude gorchestrate >"$work/constraints.txt"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check uv
-required project dependencies | lock requirements.lock --constraint="$work/constraints.txt"
+{
+  required project dependencies
+  required project optional-dependencies postgresql # so that its version is pinned, too
+} | lock requirements.lock --constraint="$work/constraints.txt"
 required build-system requires | lock build.lock

@@ -105,7 +105,12 @@ def open_server(
             lifespan=lifespan,
         )
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=REQUESTS_SECONDS
+            app,
+            http="h11",  # limits the size of headers, unlike httptools; in the cloud, the load balancer does
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=REQUESTS_SECONDS,
         )
         yield _Server(config, runtime)
 

@@ -27,7 +27,10 @@ def check_query(request: Request, *known: str) -> None:
     Raises:
         InvalidRequest: a parameter is unknown or repeated, or is not UTF-8.
     """
-    if not is_utf8(request.scope.get("query_string", b"")):
+    query = request.scope.get("query_string", b"")
+    if not query:
+        return
+    if not is_utf8(query):
         raise InvalidRequest("the query contains bytes that are not UTF-8: encode its texts as UTF-8")
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.observability import telemetry, trace_context
@@ -18,7 +19,7 @@ class TracedRequests:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = Headers(scope=scope)  # decodes only what is read
         attributes = {
             "http.request.method": scope["method"],
             "url.path": scope["path"],

@@ -76,6 +76,11 @@ def _otel() -> Any:
     return _load() if "opentelemetry.trace" in sys.modules else None
 
 
+def is_used() -> bool:
+    """Whether the program uses OpenTelemetry. If not, what only spans contain need not be made."""
+    return _otel() is not None
+
+
 async def flush() -> None:
     """Sends ended spans that the program's provider has not sent yet."""
     otel = _otel()

@@ -8,7 +8,7 @@ from typing import Final
 
 from cloud_adapter.ports import Clock
 from cloud_adapter.queues.rules import Entry
-from cloud_adapter.queues.runner import Reply, first_of
+from cloud_adapter.queues.runner import Reply
 from cloud_adapter.tasks_emulator.http_client import HttpClient, NoResponse
 from cloud_adapter.tasks_emulator.queue_messages import Message
 from cloud_adapter.tasks_emulator.task_messages import METHODS, Job
@@ -64,16 +64,18 @@ class Dispatcher:
 
     async def _send(self, queue_id: str, entry: Entry[Job]) -> int | None:
         """The status of the response; None if the deadline passed first."""
-        message, status = entry.payload.message.http_request, None
+        message = entry.payload.message.http_request
         headers = [(name.encode(), value.encode()) for name, value in self._headers(queue_id, entry, message).items()]
-
-        async def send() -> None:
-            nonlocal status
-            status = await self._http.status(METHODS[message.http_method], message.url, headers, message.body)
-
-        await first_of(send(), self._clock.sleep(entry.payload.deadline.total_seconds()))
-        await asyncio.sleep(0)  # the event loop closes the transport of an aborted request in its next iteration
-        return status
+        limit = asyncio.timeout(None)
+        forget = self._clock.call_later(entry.payload.deadline.total_seconds(), lambda: limit.reschedule(0))
+        try:
+            async with limit:
+                return await self._http.status(METHODS[message.http_method], message.url, headers, message.body)
+        except TimeoutError:
+            await asyncio.sleep(0)  # the event loop closes the transport of an aborted request in its next iteration
+            return None
+        finally:
+            forget()
 
     def _headers(self, queue_id: str, entry: Entry[Job], message: Message) -> dict[str, str]:
         headers = {

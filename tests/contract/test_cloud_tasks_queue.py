@@ -20,6 +20,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import tasks_v2
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,6 +29,7 @@ from cloud_adapter.clock import SystemClock
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavailable
 from cloud_adapter.ports import LONG, Clock, Task, TaskQueue
+from cloud_adapter.queues import cloud_tasks_client
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
 from cloud_adapter.tasks_emulator import Emulator, serve
@@ -374,8 +376,14 @@ def test_wrong_settings(arguments: tuple[str, str, str, TaskTarget], message: st
 
 
 @contextlib.asynccontextmanager
-async def failing_service(*codes: grpc.StatusCode) -> AsyncIterator[list[str]]:
-    """A Cloud Tasks that answers with those errors, one after the other, then well; gives the calls it got."""
+async def failing_service(
+    *codes: grpc.StatusCode, headers: dict[str, dict[str, str]] | None = None
+) -> AsyncIterator[list[str]]:
+    """A Cloud Tasks that answers with those errors, one after the other, then well; gives the calls it got.
+
+    Args:
+        headers: gets the headers of the calls, by their methods.
+    """
     calls: list[str] = []
     left = list(codes)
 
@@ -383,6 +391,8 @@ async def failing_service(*codes: grpc.StatusCode) -> AsyncIterator[list[str]]:
         def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
             async def call(_: bytes, context: grpc.aio.ServicerContext) -> bytes:
                 calls.append(details.method.rpartition("/")[2])
+                if headers is not None:
+                    headers[calls[-1]] = dict(context.invocation_metadata())
                 if left:
                     await context.abort(left.pop(0), "no luck")
                 return b""
@@ -450,8 +460,6 @@ def test_an_error_that_stays_is_not_tried_again(code: grpc.StatusCode, error: ty
 
 
 def test_in_the_end_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cloud_adapter.queues import cloud_tasks_client
-
     monkeypatch.setattr(cloud_tasks_client, "RETRY", cloud_tasks_client.RETRY.with_timeout(0.3))
     with pytest.raises(Unavailable, match="did not answer: 503 no luck"):
         call_with(*[grpc.StatusCode.UNAVAILABLE] * 100)
@@ -470,6 +478,35 @@ def test_a_call_comes_to_its_end_before_the_close(sent: int) -> None:
             await queue.close()
             await call
             assert len(calls) == 2
+
+    asyncio.run(main())
+
+
+def test_a_call_says_which_queue_it_is_for_and_which_client_makes_it() -> None:
+    """Google requires the first of these headers: https://google.aip.dev/client-libraries/4222."""
+    headers: dict[str, dict[str, str]] = {}
+
+    async def main() -> None:
+        target = TaskTarget("http://localhost")
+        async with failing_service(headers=headers), a_queue(target, SystemClock()) as queue:
+            await queue.create(task("a"))
+            await queue.delete("a")
+
+    asyncio.run(main())
+    routes = {method: sent["x-goog-request-params"] for method, sent in headers.items()}
+    assert routes == {"CreateTask": f"parent={QUEUE}", "DeleteTask": f"name={QUEUE}/tasks/a"}
+    assert all(f"gapic/{tasks_v2.__version__}" in sent["x-goog-api-client"] for sent in headers.values())
+
+
+def test_the_real_service_is_called_with_the_settings_of_googles_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "universe.invalid")
+    monkeypatch.setattr(cloud_tasks_client, "RETRY", cloud_tasks_client.RETRY.with_timeout(0.1))
+
+    async def main() -> None:
+        client = CloudTasksClient(None, AnonymousCredentials())  # type: ignore[no-untyped-call]
+        with pytest.raises(Unavailable, match=r"did not answer: .*cloudtasks\.universe\.invalid"):
+            await client.delete(f"{QUEUE}/tasks/a")
+        await client.close()
 
     asyncio.run(main())
 

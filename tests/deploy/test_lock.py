@@ -46,7 +46,8 @@ def closure(requirements: list[str], extras: frozenset[str] = frozenset()) -> di
 def test_the_lock_pins_all_that_the_package_requires() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     versions = pinned()
-    for name, requirements in closure(project["dependencies"]).items():
+    required = project["dependencies"] + project["optional-dependencies"]["postgresql"]
+    for name, requirements in closure(required).items():
         assert name in versions, f"{name} is not in requirements.lock: run deploy/lock.sh"
         for requirement in requirements:
             assert requirement.specifier.contains(versions[name], prereleases=True), (

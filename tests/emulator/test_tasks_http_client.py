@@ -158,7 +158,33 @@ def test_responses(answer: bytes, status: int, connections: int) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("answer", [b"not HTTP\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"])
+def test_a_response_to_a_head_request_has_no_body() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+
+    async def scenario() -> None:
+        async with serving(answering(answer)) as (server, client):
+            assert [await client.status("HEAD", server.url, [], b"") for _ in range(2)] == [200, 200]
+
+    run(scenario)
+
+
+def test_a_connection_with_more_than_the_response_is_not_used_again() -> None:
+    async def scenario() -> None:
+        async with serving(answering(OK + b"HTTP/1.1 500 No\r\n", OK)) as (server, client):
+            assert [await server.post(client), await server.post(client)] == [200, 200]
+            assert server.connections == 2
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"not HTTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n",
+    ],
+)
 def test_a_broken_response_is_an_error_and_is_not_repeated(answer: bytes) -> None:
     async def scenario() -> None:
         async with serving(answering(OK, answer, then_close=True)) as (server, client):
@@ -179,7 +205,15 @@ def test_a_cancelled_request_closes_its_connection() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize(("url", "value"), [("http://127.0.0.1:x/", b"1"), ("http://127.0.0.1:1/x", b"1\r\n2")])
-def test_an_invalid_url_or_header_is_refused(url: str, value: bytes) -> None:
+@pytest.mark.parametrize(
+    ("url", "name", "value"),
+    [
+        ("http://127.0.0.1:x/", b"X", b"1"),
+        ("http://127.0.0.1:1/x", b"X", b"1\r\n2"),
+        ("http://127.0.0.1:1/x", b"X Y", b"1"),
+        ("http://127.0.0.1:1/x", b"transfer-encoding", b"chunked"),
+    ],
+)
+def test_an_invalid_url_or_header_is_refused(url: str, name: bytes, value: bytes) -> None:
     with pytest.raises(ValueError, match=r"Invalid|Illegal"):
-        asyncio.run(HttpClient().status("GET", url, [(b"X", value)], b""))
+        asyncio.run(HttpClient().status("GET", url, [(name, value)], b""))
