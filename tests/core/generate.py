@@ -379,6 +379,10 @@ class Builder:
         """Hook: the ``timeout`` or the ``heartbeat`` of an activity."""
         return {}
 
+    def message(self, text: str) -> Any:
+        """Hook: the message of an error."""
+        return text
+
     def delay(self) -> Any:
         """Hook: how long a timeout waits."""
         return timedelta(hours=1)
@@ -411,7 +415,7 @@ class Builder:
                 name = self.name("do")
                 return Do(name, changing(effect, name))
             case ("fail", number):
-                return Fail(self.name("fail"), "as drawn", error=(Failure, *ERRORS)[number])
+                return Fail(self.name("fail"), self.message("as drawn"), error=(Failure, *ERRORS)[number])
             case ("try", body, excepts, cleanup):
                 attempt = Try(self.name("try"), *self.statements(body))
                 for number, statements in excepts:

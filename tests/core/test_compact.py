@@ -309,6 +309,40 @@ def test_all_else_of_an_execution_survives_too() -> None:
     assert one.to_dict() == data
 
 
+def test_zeros_of_both_signs_are_kept_apart() -> None:
+    one = branches(20)
+    for number, thread in enumerate(one.threads[1:]):
+        the(ActivityWait, thread.waits).input = -0.0 if number % 3 else 0.0
+    assert plain_json(Execution.from_json(one.to_json())) == plain_json(one)
+
+
+def torn_down_beside_parked_threads(count: int) -> Execution:
+    """An instance whose threads have not changed since they were loaded, and that has got similar teardowns."""
+    loaded = Execution.from_json(branches(count).to_json())
+    loaded.teardowns = [HandlerTeardown("s", "E", f"each[{n}]@3", False, {"n": n}) for n in range(count)]
+    return loaded
+
+
+def test_teardowns_are_grouped_beside_threads_that_have_not_changed() -> None:
+    one = torn_down_beside_parked_threads(20)
+    text = one.to_json()
+    assert [group["at"] for group in json.loads(text)["folded"]["teardowns"]] == [[0, 20]]
+    assert Execution.from_json(text) == one
+
+
+def test_groups_that_have_not_changed_count_towards_the_limit() -> None:
+    one = torn_down_beside_parked_threads(20)
+    with pytest.MonkeyPatch.context() as patch:
+        for limit in range(20, 2_000, 20):
+            patch.setattr(compact, "CELLS_MAX", limit)
+            if compact.is_folded(branches(20).to_json()):
+                break
+        patch.setattr(compact, "CELLS_MAX", limit + 20)
+        text = one.to_json()
+        assert "teardowns" not in json.loads(text)["folded"], "they would be too many"
+        compact.unfold(json.loads(text))
+
+
 def test_what_json_cannot_say_is_null_as_ever() -> None:
     one = branches(20)
     the(ActivityWait, one.threads[3].waits).input = math.inf

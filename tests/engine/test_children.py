@@ -212,6 +212,16 @@ async def test_a_detached_child_is_not_waited_for(world: World) -> None:
     assert (await child(world, "leaflet-1")).execution.status == "waiting", "it has its own life"
 
 
+@in_world(Leaflets, Delivery)
+async def test_the_end_of_a_detached_child_is_reported_to_nobody(world: World) -> None:
+    await world.started()
+    assert (await child(world, "leaflet-1")).execution.parent.told
+    before = await world.instance()
+    await sign(world, "leaflet-1")
+    assert (await child(world, "leaflet-1")).execution.status == "finished"
+    assert (await world.instance()).version == before.version
+
+
 class Orphan(Workflow, name="orphan"):
     log: list[str] = []
     definition = S(Go("beside", Child("nobody", "leaflets")), Select("end", On("End", lambda w: None)))

@@ -106,7 +106,10 @@ def _state_of(root: Path) -> str:
 
 
 def _record(root: Path, folder: Path, suite: str) -> None:
+    """Records a suite, unless an earlier run has that was ended before it had recorded all."""
     name = suite.replace("/", "-")
+    if (folder / f"{name}.done").exists():
+        return
     options = [
         "-q",
         "-n",
@@ -140,6 +143,7 @@ def _record(root: Path, folder: Path, suite: str) -> None:
     result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise SystemExit(f"{suite} fails as it is; fix it first:\n{result.stdout[-3000:]}{result.stderr[-1000:]}")
+    (folder / f"{name}.done").touch()
 
 
 def _read(folder: Path) -> CoverageMap:

@@ -119,13 +119,17 @@ def _built(
         search_by,
         slow=settings.is_slow,
         threads=settings.threads_max > 0,
-        mistakes=Mistakes(scenario.stream(f"mistakes of {name}")) if settings.has_mistakes else None,
+        mistakes=_mistakes_of(scenario, name) if settings.has_mistakes else None,
         renames=settings.is_renamed,
         is_typed=settings.has_typed_fields,
         delay_max=40 * settings.limits.horizon.total_seconds(),
         child_class=child_class,
         plain_rng_of=_plain_rng_of(scenario, settings, name),
     )
+
+
+def _mistakes_of(scenario: Scenario, name: str) -> Mistakes:
+    return Mistakes(scenario.stream(f"mistakes of {name}"), scenario.stream(f"mistakes of messages of {name}"))
 
 
 def _plain_rng_of(scenario: Scenario, settings: Settings, name: str) -> Callable[[str], Random] | None:

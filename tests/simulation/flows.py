@@ -229,6 +229,9 @@ class _Instrumented(RareStatements):
     def thread_id(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return function if self.mistakes is None else self.mistakes.returns(function, None)
 
+    def message(self, text: str) -> Any:
+        return text if self.mistakes is None else self.mistakes.message(text)
+
     def handler(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         if arity(handler) == 1:
             return handler

@@ -83,14 +83,20 @@ def raised(name: str, number: int) -> BaseException:
 
 
 class Mistakes:
-    """Puts mistakes into the functions of a definition."""
+    """Puts mistakes into the functions of a definition.
 
-    def __init__(self, rng: Random) -> None:
+    Args:
+        rng_of_messages: for those that give the message of an error.
+    """
+
+    def __init__(self, rng: Random, rng_of_messages: Random) -> None:
         self.rng = rng
+        self.rng_of_messages = rng_of_messages
         self._loops = count()
 
-    def _drawn(self, chance: float) -> int | None:
-        point, number = self.rng.random(), self.rng.randrange(100)
+    def _drawn(self, chance: float, rng: Random | None = None) -> int | None:
+        rng = rng or self.rng
+        point, number = rng.random(), rng.randrange(100)
         return number if point < chance else None
 
     def condition(self, name: str, holds: Function) -> Function:
@@ -116,6 +122,19 @@ class Mistakes:
             if number is None
             else _like(function, lambda *given: wrong if is_mistaken(given[0], number) else function(*given))
         )
+
+    def message(self, text: str) -> str | Function:
+        """The message of an error: a text, or a function that raises."""
+        number = self._drawn(0.6, self.rng_of_messages)
+        if number is None:
+            return text
+
+        def wrong(w: Fields) -> str:
+            if is_mistaken(w, number):
+                raise raised("a message", number)
+            return text
+
+        return wrong
 
     def then(self, name: str, then: Function) -> Function:
         """What takes a result: it changes the fields, and then raises."""

@@ -25,7 +25,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             f"{_C}execution.py",
             "Execution.to_dict",
-            'data: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", by_alias=True)',
+            "data: dict[str, Any] = _adapter().dump_python(",
         ),
         (f"{_M}instructions.py", "run", "return  # the callback moved or ended the instance"),
         (f"{_C}program/program.py", "Program.select", "raise self.unknown(name)"),
@@ -155,14 +155,14 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             f"{_C}workflow.py",
             "Workflow.load_fields",
-            'return cls.model_validate_json(fields, extra="ignore", by_alias=False, by_name=True)',
+            "except ValidationError as error:",
         ),
     ),
     ABSTRACT: (
         (f"{_E}decisions.py", "Decision.decide", "raise NotImplementedError"),
         (f"{_E}deliveries.py", "TaskDecision.deliver", "raise NotImplementedError"),
-        (f"{_E}inbox.py", "Deferrable.content", "raise NotImplementedError"),
-        (f"{_E}inbox.py", "Deferrable.name", "raise NotImplementedError"),
+        (f"{_E}decisions.py", "Deferrable.content", "raise NotImplementedError"),
+        (f"{_E}decisions.py", "Deferrable.name", "raise NotImplementedError"),
         (f"{_E}operations.py", "Operation.apply", "raise NotImplementedError"),
         (f"{_M}state.py", "MachineState.run", "raise NotImplementedError"),
         (f"{_M}work.py", "Work.attempt", "raise NotImplementedError"),
@@ -175,7 +175,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("cloud_adapter/document.py", "with_lease", "if document is not None:"),
         (f"{_E}children.py", "Children.perform", "case _:"),
         (f"{_E}lanes.py", "Lanes.contended", "return self._contended.keys()"),
-        (f"{_E}recovery.py", "Recovery.run", "if scheduled < limit:"),
         (f"{_E}session.py", "Session.check_fields", "if not self.is_lax:"),
         (f"{_E}transaction.py", "Transactor._refuse_duplicates", "except Exception as raised:"),
         (f"{_M}threads.py", "end", "for index, other in enumerate(execution.threads):"),
@@ -186,11 +185,15 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
     PRINCIPALS: (
         (f"{_E}events.py", "SendEvent._accepted", "cases: list[ClientCase] = []"),
         (f"{_E}events.py", "SendEvent._check_buffering", "raise caller.refused_event(event, refused)"),
-        (f"{_E}events.py", "SendEvent._not_accepted", "machine = session.machine"),
+        (
+            f"{_E}events.py",
+            "SendEvent._not_accepted",
+            "sendable = caller.sendable(machine.workflow, machine.accepted())",
+        ),
         (f"{_E}events.py", "SendEvent.check", "verified = program.verified.get(program.event(request.event), ())"),
         (f"{_E}line.py", "Item.check", "self.decision.is_unchecked = False"),
         (f"{_E}idempotency.py", "stored_key", 'return f"\\N{SECTION SIGN}{stable_key(principal.id, key)} {key}"'),
-        (f"{_E}listing.py", "Listing.read", "roles = self.cls.access.list"),
+        (f"{_E}listing.py", "Listing.read", "filters = {} if is_everyone(principal) else visible(self.cls, principal)"),
         (f"{_E}listing.py", "visible", "where = f\"'visible' of workflow {cls.__workflow_name__!r}\""),
         (f"{_E}registry.py", "without", "if workflows.get(cls.__workflow_name__) is not cls:"),
         (f"{_E}requests.py", "Requests.create", "caller = Caller(principal, ref)"),
@@ -219,7 +222,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_C}workflow.py", "Workflow.pack_result", "packed = cls.__form__.pack(self)"),
         (f"{_C}workflow.py", "Workflow.pack_result", 'return cls.__result__.pack(result, ("result",))'),
         (f"{_C}workflow.py", "Workflow.refuse_changes", "if (compare := type(self).__form__.compare) is not None:"),
-        (f"{_C}workflow.py", "_rebind", "_rebind(workflow, name)"),
     ),
     LARGE: (
         (
@@ -230,8 +232,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
                 "=False).encode()) for name, value in fields.items()}"
             ),
         ),
-        ("cloud_adapter/document.py", "_last_entries", "if len(entries) <= limit:"),
-        ("cloud_adapter/document.py", "_last_entries", 'return "[]"'),
         (f"{_E}activities.py", "Activities._is_over", "accepted = awaited(await self.committer.load(ref), result)"),
         (f"{_E}activities.py", "Activities.deliver", "is_delivered = await self._is_over(ref, result, error)"),
         (

@@ -19,13 +19,13 @@ from tests.simulation.model.attempts import Attempts, Work
 from tests.simulation.model.errands import Cancellation
 from tests.simulation.model.repairs import ReferenceWithRepairs
 from tests.simulation.model.violations import Violation, require
-from workflow_core import Activity, Child, Go, On, Select, Sleep, Step, Timeout, WaitFor, Within
+from workflow_core import Activity, Child, Fail, Go, On, Select, Sleep, Step, Timeout, WaitFor, Within
 
 Offer = tuple[RefThread, Any, str]
 """What may happen now: a thread, the case that it waits with, and the name of that."""
 
-ASKING = (Select, Sleep, Activity, Child, Go)
-"""Statements with functions that are asked before they begin: for an input, a delay or an id."""
+ASKING = (Select, Sleep, Activity, Child, Go, Fail)
+"""Statements with functions that are asked before they begin: for an input, a delay, an id or a message."""
 
 
 def is_at_work(thread: RefThread, name: str) -> bool:
