@@ -25,13 +25,14 @@ _PROJECT = re.compile(
 _FILE_URL = "sqlite:///"
 
 
-def open_store(name: str, *, new: bool = False) -> CopyableStore:
+def open_store(name: str, *, new: bool = False, shards: int | None = None) -> CopyableStore:
     """Opens a store: a SQLite file, ``postgresql://...``, or ``PROJECT`` or ``PROJECT/DATABASE`` for Firestore. The
     first and the last may also be URLs: ``sqlite:///file.db``, ``firestore://PROJECT/DATABASE``. Firestore's indexes
     are those of ``IndexSettings``.
 
     Args:
         new: whether to create a SQLite file that does not exist, if the name ends with ``.db`` or is a URL.
+        shards: the number of shards in Firestore, instead of the setting.
 
     Raises:
         SettingsError: the name is none of these, or the database cannot be used.
@@ -54,7 +55,7 @@ def open_store(name: str, *, new: bool = False) -> CopyableStore:
     from cloud_adapter.stores.firestore.shards import Shards
     from cloud_adapter.stores.firestore.store import FirestoreStore
 
-    settings = IndexSettings.load()
+    settings = IndexSettings.load(index_shards=shards)
     token = os.environ.get(TOKEN_VARIABLE)
     credentials = None if not token else Credentials(token=token)  # type: ignore[no-untyped-call]
     return FirestoreStore(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +28,7 @@ from tests.firestore_client import RecordingClient
 
 pytestmark = pytest.mark.slow
 
+DEPLOY = Path(__file__).parents[2] / "deploy"
 NONE, WRITTEN, READ, FEWER, MOST = Shards(), Shards(4), Shards(4, True), Shards(2, True), Shards(SHARDS_MAX, True)
 
 
@@ -199,6 +204,31 @@ def test_reads_with_shards_are_one_rpc(migrate: Callable[[Work], None]) -> None:
         assert client.taken() == ["RunQuery"] * 5
         await store.list("pizza", search={"customer": ["5", 5]})
         assert client.taken() == ["RunQuery"] * 2, "one for each reading of the text"
+
+    migrate(work)
+
+
+def test_each_query_has_its_index_and_none_grows_at_one_end(migrate: Callable[[Work], None]) -> None:
+    script = [sys.executable, str(DEPLOY / "firestore_indexes.py"), "--project=p", "--database=d", "--dry-run"]
+    command = [*script, "--sharded-indexes=only", str(DEPLOY / "firestore.indexes.json")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    declared = set(re.findall(r"^  index of instances: (.*)$", shown, re.MULTILINE))
+    singles = re.findall(r"^  field instances/fields/(\w+): (.*)$", shown, re.MULTILINE)
+    assert {path for path, index in singles if index != "no index"} == {"status", "postponed_until"}
+
+    async def work(database: Migration) -> None:
+        store, client = database.store(READ), database.client
+        for status, order in itertools.product((None, "waiting"), (Order.UPDATED, Order.CREATED)):
+            await store.list("pizza", status=status, order=order)
+        await store.due(NOW)
+        used = set()
+        for query in (request.structured_query for request in client.requests):
+            filters = query.where.composite_filter.filters or [query.where]
+            paths = {one.field_filter.field.field_path: one.field_filter.op.name for one in filters}
+            equal = [name for name in (SHARD, "status") if paths.get(name) in ("IN", "EQUAL")]
+            time = query.order_by[0]
+            used.add(" ".join([*(f"{name} ASCENDING" for name in equal), time.field.field_path, time.direction.name]))
+        assert used == declared
 
     migrate(work)
 

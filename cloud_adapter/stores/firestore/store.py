@@ -27,9 +27,9 @@ replaces.
 * Everything else except ``search``, which the user queries, is exempt from indexing: an index entry costs storage and
   time at each commit, and a text over 1,500 bytes cannot be indexed completely.
 
-``updated_at`` grows with every commit, and Firestore accepts about 500 writes a second if an index grows at one end.
-This limits one workflow to about 500 commits a second. Because of ``at``, it also limits one database to about 500
-posts a second.
+If shards are read, the indexes by ``wake_at``, ``updated_at`` and ``created_at`` begin with ``shard``; see ``shards``.
+Without them, one workflow is limited to about 500 commits a second, because ``updated_at`` grows with every commit.
+Because of ``at``, one database is limited to about 500 posts a second.
 
 A commit is one message, including its keys and inbox entries. The cloud accepts messages of 10 MiB, the emulator 4 MiB.
 """
