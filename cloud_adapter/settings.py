@@ -44,10 +44,50 @@ def _listed_keys(text: str) -> Sequence[str]:
     return () if text.strip() == NO_KEYS else [key.strip() for key in text.split(",") if key.strip()]
 
 
-class SecretSettings(BaseSettings):
-    """The settings by which secrets are stored. For the names of the variables, see ``Settings``."""
+class EnvironmentSettings(BaseSettings):
+    """Settings that are variables of the environment. For their names, see ``Settings``."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX)
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Returns the settings from the environment. ``overrides`` take precedence.
+
+        Raises:
+            SettingsError: a setting is wrong; the message names it.
+        """
+        try:
+            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        except ValidationError as error:
+            lines = [
+                f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" if e["loc"] else str(e["ctx"]["error"])
+                for e in error.errors()
+            ]
+            raise SettingsError("wrong setting: " + "; ".join(lines)) from None
+
+
+class IndexSettings(EnvironmentSettings):
+    """The settings by which instances are indexed in Firestore."""
+
+    index_shards: int = Field(default=1, ge=1, le=30)
+    """Cloud: how many shards the indexes by time have. Each accepts about 500 writes a second."""
+    sharded_indexes: Literal["write", "read", "only"] = "write"
+    """Cloud: whether indexes with shards are filled (``write``), or also read (``read``, ``only``)."""
+
+    @property
+    def reads_shards(self) -> bool:
+        """Whether the indexes with shards are read."""
+        return self.sharded_indexes != "write"
+
+    @model_validator(mode="after")
+    def _reads_what_is_written(self) -> Self:
+        if self.reads_shards and self.index_shards == 1:
+            raise ValueError(f"{PREFIX}SHARDED_INDEXES is {self.sharded_indexes}: set {PREFIX}INDEX_SHARDS to 2 to 30")
+        return self
+
+
+class SecretSettings(EnvironmentSettings):
+    """The settings by which secrets are stored."""
 
     secret_keys: SecretStr = SecretStr("")
     """The keys that encrypt secrets before they are stored, separated by commas. The first one encrypts; each one
@@ -83,24 +123,8 @@ class SecretSettings(BaseSettings):
             raise ValueError(f"{name!r} is not the name of a key: projects/P/locations/L/keyRings/R/cryptoKeys/K")
         return name
 
-    @classmethod
-    def load(cls, **overrides: object) -> Self:
-        """Returns the settings from the environment. ``overrides`` take precedence.
 
-        Raises:
-            SettingsError: a setting is wrong; the message names it.
-        """
-        try:
-            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
-        except ValidationError as error:
-            lines = [
-                f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" if e["loc"] else str(e["ctx"]["error"])
-                for e in error.errors()
-            ]
-            raise SettingsError("wrong setting: " + "; ".join(lines)) from None
-
-
-class Settings(SecretSettings):
+class Settings(SecretSettings, IndexSettings):
     """Each field is the environment variable ``GORCHESTRATE_`` followed by its name in capitals."""
 
     backend: Literal["embedded", "cloud"] = "embedded"

@@ -48,7 +48,9 @@ main() {
   need_gcloud
   need python3 "required to build the wheel and to apply the indexes"
   PATH+=":$ROOT/.venv/bin"
-  $skip_check || need gorchestrate "required to check your source. Run pip install -e . in this repository and activate its virtual environment, or pass --skip-check"
+  if ! $skip_check || [[ ${SHARDED_INDEXES:-write} != write ]]; then
+    need gorchestrate "required to check your source. Run pip install -e . in this repository and activate its virtual environment, or pass --skip-check"
+  fi
   $DRY_RUN && printf 'Dry run: nothing is sent, nothing is changed.\n'
 
   check_files
@@ -56,6 +58,7 @@ main() {
   enable_apis
   create_database
   apply_indexes
+  add_shards # before the check, which reads the same indexes as the functions
   $skip_check || check_source
   create_accounts
   for_each_queue create_queue
@@ -115,8 +118,22 @@ apply_indexes() {
   say "Firestore indexes and TTL policies from $HERE/firestore.indexes.json"
   local options=() token=""
   if $DRY_RUN; then options=(--dry-run); else token=$(gcloud auth print-access-token); fi
+  if ((${INDEX_SHARDS:-1} > 1)); then options+=(--sharded-indexes "${SHARDED_INDEXES:-write}"); fi
+  if $IS_NEW; then options+=(--new); fi
   GOOGLE_ACCESS_TOKEN=$token python3 "$HERE/firestore_indexes.py" ${options[@]+"${options[@]}"} \
     --project="$PROJECT" --database="$DATABASE" "$HERE/firestore.indexes.json"
+}
+
+# Functions that read indexes with shards see only documents that have one.
+add_shards() {
+  if [[ ${SHARDED_INDEXES:-write} == write ]]; then return; fi
+  if $IS_NEW && ! $DRY_RUN; then return; fi
+  say "Shards of instances that were created without one"
+  local command=(gorchestrate add-shards --shards "$INDEX_SHARDS" "$PROJECT/$DATABASE") token
+  show "${command[@]}"
+  if $DRY_RUN; then return; fi
+  token=$(gcloud auth print-access-token)
+  GOOGLE_ACCESS_TOKEN=$token "${command[@]}" || die "no function was deployed: not every instance has a shard"
 }
 
 # A new database has no instances yet, and its indexes are still being built.
@@ -130,7 +147,8 @@ check_source() {
     return
   fi
   token=$(gcloud auth print-access-token)
-  GOOGLE_ACCESS_TOKEN=$token "${command[@]}" ||
+  GOOGLE_ACCESS_TOKEN=$token GORCHESTRATE_INDEX_SHARDS=${INDEX_SHARDS:-1} \
+    GORCHESTRATE_SHARDED_INDEXES=${SHARDED_INDEXES:-write} "${command[@]}" ||
     die "no function was deployed: fix what is listed above, or pass --skip-check to deploy anyway"
 }
 
@@ -231,6 +249,8 @@ deploy_function() {
     "GORCHESTRATE_QUEUE=$QUEUE"
     "GORCHESTRATE_QUEUES=${QUEUES:-1}"
     "GORCHESTRATE_ACTIVITY_QUEUE=$ACTIVITY_QUEUE"
+    "GORCHESTRATE_INDEX_SHARDS=${INDEX_SHARDS:-1}"
+    "GORCHESTRATE_SHARDED_INDEXES=${SHARDED_INDEXES:-write}"
     "GORCHESTRATE_WORKER_URL=$WORKER_URL"
     "GORCHESTRATE_AUDIENCE=$WORKER_URL"
     "GORCHESTRATE_TASKS_ACCOUNT=$TASKS_EMAIL"

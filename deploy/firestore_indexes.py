@@ -1,7 +1,10 @@
 """Applies firestore.indexes.json (the format of the Firebase CLI) to a database.
 
-Adds and changes indexes, never deletes: an index that the file does not name stays. Uses only the standard library, so
-that it runs with any python3.
+Adds and changes indexes. An index that the file does not name stays. Uses only the standard library, so that it runs
+with any python3.
+
+With --sharded-indexes, the indexes by time exist with a shard as their first field, beside those of the file (write,
+read) or instead of them (only), which deletes those of the file.
 """
 
 from __future__ import annotations
@@ -18,6 +21,10 @@ from typing import Any
 ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_FIRESTORE"  # gcloud's own name for it
 TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
 ALREADY_EXISTS = 409
+
+GROUP, SHARD = "instances", "shard"
+TIMES = ("wake_at", "updated_at", "created_at")
+"""The fields whose values grow with each write. Only their indexes need shards."""
 
 
 class Api:
@@ -76,6 +83,37 @@ def field_config(spec: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+def by_time(spec: dict[str, Any]) -> bool:
+    """Whether a composite index of the file grows at one end."""
+    return spec["collectionGroup"] == GROUP and spec["fields"][-1]["fieldPath"] in TIMES
+
+
+def sharded(wanted: dict[str, Any], *, only: bool) -> dict[str, Any]:
+    """The content of the file with shards.
+
+    Args:
+        only: leaves out the indexes by time that have none.
+    """
+    shard = {"fieldPath": SHARD, "order": "ASCENDING"}
+    indexes, overrides = [], []
+    for spec in wanted.get("indexes", []):
+        if by_time(spec):
+            indexes.append(spec | {"fields": [shard, *spec["fields"]]})
+        if not (by_time(spec) and only):
+            indexes.append(spec)
+    for spec in wanted.get("fieldOverrides", []):
+        if spec["collectionGroup"] == GROUP and spec["fieldPath"] in TIMES:
+            for index in spec["indexes"]:
+                scope = {"collectionGroup": GROUP, "queryScope": index["queryScope"]}
+                time = {"fieldPath": spec["fieldPath"], "order": index["order"]}
+                indexes.append(scope | {"fields": [shard, time]})
+            if only:
+                spec = spec | {"indexes": []}
+        overrides.append(spec)
+    overrides.append({"collectionGroup": GROUP, "fieldPath": SHARD, "indexes": []})
+    return {"indexes": indexes, "fieldOverrides": overrides}
+
+
 def signature(index: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
     """The value that identifies an index. Firestore adds the document's name to each index as its last field."""
     fields = [
@@ -131,6 +169,42 @@ def apply_fields(api: Api, specs: list[dict[str, Any]], dry_run: bool) -> None:
             api.call("PATCH", path, body, updateMask=",".join(sorted(body)))
 
 
+def delete_composite_indexes(api: Api, specs: list[dict[str, Any]], dry_run: bool) -> None:
+    """Deletes the indexes of the file that grow at one end."""
+    unwanted = {signature(spec): spec for spec in specs if by_time(spec)}
+    existing = [] if dry_run else api.list(f"collectionGroups/{GROUP}/indexes", "indexes")
+    for spec in unwanted.values():
+        report(f"no index of {GROUP}: {describe(spec)}", False)
+    for index in existing:
+        if signature(index) in unwanted:
+            api.call("DELETE", f"collectionGroups/{index['name'].partition('/collectionGroups/')[2]}")
+
+
+def check_ready(api: Api, wanted: dict[str, Any], *, shards_are_read: bool) -> None:
+    """Ends the program if functions that are deployed now would read an index that is not there yet."""
+    needed = [
+        spec
+        for spec in wanted["indexes"]
+        if not by_time(spec) or (spec["fields"][0]["fieldPath"] == SHARD) == shards_are_read
+    ]
+    existing = api.list(f"collectionGroups/{GROUP}/indexes", "indexes")
+    for field in api.list("collectionGroups/-/fields", "fields", filter="indexConfig.usesAncestorConfig:false"):
+        existing += field.get("indexConfig", {}).get("indexes", [])
+    unready = {signature(index) for index in existing if index.get("state", "READY") != "READY"}
+    for spec in needed:
+        if signature(spec) in unready:
+            sys.exit(f"the index of {GROUP}: {describe(spec)} is still being built: run this again in some minutes")
+    if not shards_are_read and any(fields[0][0] in TIMES for _, fields in unready):
+        sys.exit("an index without shards is still being built: run this again in some minutes")
+
+
+def check_order(api: Api) -> None:
+    """Ends the program if shards would be read before any were written: their indexes do not exist."""
+    existing = {*map(signature, api.list(f"collectionGroups/{GROUP}/indexes", "indexes"))}
+    if not any(fields[0][0] == SHARD for _, fields in existing if fields):
+        sys.exit("indexes with shards do not exist yet: set SHARDED_INDEXES=write and deploy first; see docs on scale")
+
+
 def describe(index: dict[str, Any]) -> str:
     return " ".join(f"{f['fieldPath']} {f.get('order') or f.get('arrayConfig')}" for f in index["fields"])
 
@@ -139,19 +213,38 @@ def report(what: str, known: bool) -> None:
     sys.stdout.write(f"  {what}{' (exists)' if known else ''}\n")
 
 
+def apply(api: Api, wanted: dict[str, Any], shards: str | None, *, is_new: bool, dry_run: bool) -> None:
+    unsharded = wanted.get("indexes", [])
+    are_read = shards in ("read", "only")
+    is_checked = shards is not None and not is_new and not dry_run
+    if shards is not None:
+        wanted = sharded(wanted, only=shards == "only")
+    if is_checked and are_read:
+        check_order(api)
+    apply_composite_indexes(api, wanted.get("indexes", []), dry_run)
+    if is_checked and are_read:
+        check_ready(api, wanted, shards_are_read=True)  # before the others are deleted
+    if shards == "only":
+        delete_composite_indexes(api, unsharded, dry_run)
+    apply_fields(api, wanted.get("fieldOverrides", []), dry_run)
+    if is_checked and not are_read:
+        check_ready(api, wanted, shards_are_read=False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--project", required=True)
     parser.add_argument("--database", required=True)
     parser.add_argument("--dry-run", action="store_true", help="only print what the file contains")
+    parser.add_argument("--sharded-indexes", choices=("write", "read", "only"), help="the indexes by time have shards")
+    parser.add_argument("--new", action="store_true", help="the database is new: nothing reads it yet")
     parser.add_argument("file")
     options = parser.parse_args()
     with open(options.file, encoding="utf-8") as file:
         wanted = json.load(file)
     api = Api(options.project, options.database, os.environ.get(TOKEN_VARIABLE, ""))
     try:
-        apply_composite_indexes(api, wanted.get("indexes", []), options.dry_run)
-        apply_fields(api, wanted.get("fieldOverrides", []), options.dry_run)
+        apply(api, wanted, options.sharded_indexes, is_new=options.new, dry_run=options.dry_run)
     except urllib.error.HTTPError as error:
         sys.exit(f"{error.url}: {error.code} {error.read().decode(errors='replace')}")
     except urllib.error.URLError as error:

@@ -12,7 +12,8 @@ REQUIRED=(
   MEMORY CPU CONCURRENCY INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX API_TIMEOUT WORKER_TIMEOUT
   LEASE_SECONDS RECOVERY_SCHEDULE SECRET_KEYS CALLBACK_KEYS SESSION_KEYS LOG_LEVEL
 )
-OPTIONAL=(ACCESS ACTIVITY_QUEUE BUILD_ACCOUNT KMS_KEY LAZY_TIMER_SECONDS PUBLIC_URL QUEUES RATE_LIMIT)
+OPTIONAL=(ACCESS ACTIVITY_QUEUE BUILD_ACCOUNT INDEX_SHARDS KMS_KEY LAZY_TIMER_SECONDS PUBLIC_URL QUEUES RATE_LIMIT
+  SHARDED_INDEXES)
 
 # Reads NAME=value lines. The file is data: nothing in it is executed.
 load_settings() {
@@ -46,6 +47,8 @@ check_settings() {
   expect '^(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])$' 'write (default), or lower-case letters, digits and hyphens' DATABASE
   expect '^[A-Za-z0-9-]{1,100}$' 'letters, digits and hyphens, at most 100 of them' QUEUE ACTIVITY_QUEUE
   expect '^[1-9][0-9]?$' 'write a number of queues from 1 to 99, or nothing' QUEUES
+  expect '^([1-9]|[12][0-9]|30)$' 'write a number of shards from 1 to 30, or nothing' INDEX_SHARDS
+  expect '^(write|read|only)$' 'write write, read or only, or nothing' SHARDED_INDEXES
   expect '^[A-Za-z0-9.-]+@[A-Za-z0-9.-]+$' 'write the e-mail address of an account' BUILD_ACCOUNT
   # A longer name has no deterministic URL: the host's first label has 63 characters, 14 of them for the project.
   hint='lower-case letters, digits and hyphens, at most 49 of them'
@@ -70,6 +73,8 @@ check_settings() {
   # Recovery creates the tasks of lazy timers two minutes ahead.
   [[ $RECOVERY_SCHEDULE == '* * * * *' || ${LAZY_TIMER_SECONDS:-0} == 0 ]] ||
     die "$file: LAZY_TIMER_SECONDS is '$LAZY_TIMER_SECONDS': write 0, because RECOVERY_SCHEDULE is not '* * * * *'"
+  [[ ${INDEX_SHARDS:-1} != 1 || ${SHARDED_INDEXES:-write} == write ]] ||
+    die "$file: SHARDED_INDEXES is $SHARDED_INDEXES, but INDEX_SHARDS is not more than 1"
   [[ $ACTIVITY_QUEUE != "$QUEUE" ]] || die "$file: ACTIVITY_QUEUE and QUEUE must differ"
   [[ $API_FUNCTION != "$WORKER_FUNCTION" ]] || die "$file: API_FUNCTION and WORKER_FUNCTION must differ"
   [[ $API_ACCOUNT != "$WORKER_ACCOUNT" && $API_ACCOUNT != "$TASKS_ACCOUNT" && $WORKER_ACCOUNT != "$TASKS_ACCOUNT" ]] ||

@@ -23,7 +23,7 @@ from typing import Annotated
 import typer
 
 from cloud_adapter.cli import check as check_command
-from cloud_adapter.cli import copy_command, demo_users, deployment, instances, login, projects
+from cloud_adapter.cli import copy_command, demo_users, deployment, instances, login, projects, shard_command
 from cloud_adapter.cli import cost as cost_command
 from cloud_adapter.cli import demo as demo_script
 from cloud_adapter.cli.arguments import LOCAL, STORE_HELP, Db, Emulators, Host, Port, Source
@@ -42,7 +42,7 @@ from cloud_adapter.http.authenticators.api_key import StoredKey, key_hash, new_k
 from cloud_adapter.http.callers import SERVE_OTHERS, is_loopback
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.observability import logs
-from cloud_adapter.settings import Settings
+from cloud_adapter.settings import PREFIX, Settings
 from cloud_adapter.sockets import listen
 from cloud_adapter.token_issuer import TokenIssuer
 from workflow_core import WorkflowError
@@ -237,6 +237,21 @@ def copy(
     copied, and 2 if the command cannot run.
     """
     raise typer.Exit(0 if copy_command.run(source, destination, progress, write=write) else 1)
+
+
+@app.command()
+def add_shards(
+    store: Annotated[str, typer.Argument(help="PROJECT or PROJECT/DATABASE for Firestore.", show_default=False)],
+    shards: Annotated[
+        int,
+        typer.Option(help="The number of shards.", envvar=f"{PREFIX}INDEX_SHARDS", min=2, max=30, show_default=False),
+    ],
+) -> None:
+    """Writes the shard of each instance in Firestore that has none, at most 500 a second. Nothing needs to be stopped.
+
+    Run it before indexes with shards are read, once all functions that are deployed write shards.
+    """
+    shard_command.run(store, shards)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.ports import CopyableStore
+from cloud_adapter.settings import IndexSettings
 from cloud_adapter.stores.sqlite.store import SqliteStore
 
 TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
@@ -24,12 +25,14 @@ _PROJECT = re.compile(
 _FILE_URL = "sqlite:///"
 
 
-def open_store(name: str, *, new: bool = False) -> CopyableStore:
+def open_store(name: str, *, new: bool = False, shards: int | None = None) -> CopyableStore:
     """Opens a store: a SQLite file, ``postgresql://...``, or ``PROJECT`` or ``PROJECT/DATABASE`` for Firestore. The
-    first and the last may also be URLs: ``sqlite:///file.db``, ``firestore://PROJECT/DATABASE``.
+    first and the last may also be URLs: ``sqlite:///file.db``, ``firestore://PROJECT/DATABASE``. Firestore's indexes
+    are those of ``IndexSettings``.
 
     Args:
         new: whether to create a SQLite file that does not exist, if the name ends with ``.db`` or is a URL.
+        shards: the number of shards in Firestore, instead of the setting.
 
     Raises:
         SettingsError: the name is none of these, or the database cannot be used.
@@ -49,11 +52,18 @@ def open_store(name: str, *, new: bool = False) -> CopyableStore:
     # Imported lazily: Google's client takes longer to load than everything else.
     from google.oauth2.credentials import Credentials
 
+    from cloud_adapter.stores.firestore.shards import Shards
     from cloud_adapter.stores.firestore.store import FirestoreStore
 
+    settings = IndexSettings.load(index_shards=shards)
     token = os.environ.get(TOKEN_VARIABLE)
     credentials = None if not token else Credentials(token=token)  # type: ignore[no-untyped-call]
-    return FirestoreStore(project=match[1], database=match[2] or "(default)", credentials=credentials)
+    return FirestoreStore(
+        project=match[1],
+        database=match[2] or "(default)",
+        credentials=credentials,
+        shards=Shards(settings.index_shards, settings.reads_shards),
+    )
 
 
 def is_missing_file(name: str) -> bool:

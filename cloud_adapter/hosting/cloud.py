@@ -48,6 +48,7 @@ class CloudRuntime:
         credentials: Credentials | None = None,
     ) -> None:
         # Imported lazily: Google's client takes most of a cold start, and embedded use does not need it.
+        from cloud_adapter.stores.firestore.shards import Shards
         from cloud_adapter.stores.firestore.store import FirestoreStore
 
         self.settings = settings
@@ -56,7 +57,12 @@ class CloudRuntime:
         table = by_name(workflows)
         check_secrets(table.values(), settings)
         self.codec = codec_of(settings, clock)
-        self.store = FirestoreStore(project=settings.project, database=settings.database, credentials=credentials)
+        self.store = FirestoreStore(
+            project=settings.project,
+            database=settings.database,
+            credentials=credentials,
+            shards=Shards(settings.index_shards, settings.reads_shards),
+        )
         target = TaskTarget(settings.worker_url, settings.tasks_account, settings.audience or None)
         self.queue = CloudTasksQueue(
             *(settings.project, settings.location, settings.queue, target, clock, credentials),

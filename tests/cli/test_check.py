@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +16,7 @@ from cloud_adapter.cli import check as check_command
 from cloud_adapter.cli.main import app
 from cloud_adapter.cli.stores import open_store
 from cloud_adapter.document import Instance
-from cloud_adapter.errors import Unavailable
+from cloud_adapter.errors import SettingsError, Unavailable
 from cloud_adapter.ports import Store
 from cloud_adapter.stores.firestore import calls
 from cloud_adapter.stores.firestore.store import FirestoreStore
@@ -260,6 +261,40 @@ def test_firestore(good: Path, bad: Path, firestore_project: str) -> None:
     result = runner.invoke(app, ["check", str(bad), "--against", f"{firestore_project}/(default)"])
     assert result.exit_code == 1
     assert re.search(GONE, result.output)
+
+
+def test_firestore_with_shards(good: Path, bad: Path, firestore_project: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.run(fill(FirestoreStore()))
+    runner = CliRunner()
+    monkeypatch.setenv("GORCHESTRATE_INDEX_SHARDS", "4")
+    for added in (2, 0):
+        result = runner.invoke(app, ["add-shards", firestore_project])
+        assert (result.exit_code, result.exception) == (0, None)
+        assert f"door: all 2 instances have a shard, {added} got it now" in result.output
+    monkeypatch.setenv("GORCHESTRATE_SHARDED_INDEXES", "only")
+    assert (
+        f"Live instances in {firestore_project}: door 2"
+        in runner.invoke(app, ["check", str(good), "--against", firestore_project]).output
+    )
+    result = runner.invoke(app, ["check", str(bad), "--against", firestore_project])
+    assert result.exit_code == 1
+    assert re.search(GONE, result.output)
+
+
+def test_other_databases_have_no_shards(tmp_path: Path) -> None:
+    file = tmp_path / "orders.db"
+    sqlite3.connect(file).close()
+    for arguments in (["--shards", "4"], []):
+        ended = run("add-shards", str(file), *arguments)
+        assert ended.returncode == 2
+        expected = "orders.db is not Firestore. Other databases need no shards" if arguments else "Missing option"
+        assert expected in ended.stderr
+
+
+def test_shards_that_are_read_must_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GORCHESTRATE_SHARDED_INDEXES", "read")
+    with pytest.raises(SettingsError, match="SHARDED_INDEXES is read: set GORCHESTRATE_INDEX_SHARDS to 2 to 30"):
+        open_store("my-project")
 
 
 def test_a_database_that_does_not_answer(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,7 +196,7 @@ class FakeGoogle:
     def _new_id(self, request: Request) -> str:
         body, query = request.body, request.query
         if request.path.endswith("/indexes"):
-            return f"index-{len(self.resources)}"
+            return f"index-{len(self.requests)}"
         if "accountId" in body:
             project = request.path.split("/")[3]
             return f"{body['accountId']}@{project}.iam.gserviceaccount.com"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, TypeVar
 
 from google.cloud.firestore import AsyncClient, AsyncCollectionReference, AsyncQuery, FieldFilter, Or
@@ -21,6 +22,7 @@ from cloud_adapter.stores.firestore.documents import (
     lacks_error,
     summary_of,
 )
+from cloud_adapter.stores.firestore.shards import Shards
 from cloud_adapter.summaries import Due, Summary
 
 T = TypeVar("T")
@@ -34,22 +36,39 @@ TIMES = {Order.UPDATED: "updated_at", Order.CREATED: "created_at"}
 
 
 def listing(
-    collection: AsyncCollectionReference, status: str | None, search: Mapping[str, Sequence[Any]], order: Order
-) -> AsyncQuery:
-    """Returns the query of a listing, from its first page."""
+    collection: AsyncCollectionReference,
+    status: str | None,
+    search: Mapping[str, Sequence[Any]],
+    order: Order,
+    shards: Shards,
+) -> Sequence[AsyncQuery]:
+    """Returns the queries of a listing, from its first page: one, or one for each combination of values if shards are
+    read, because a query has at most 30 alternatives."""
     query: AsyncQuery
     if order is Order.ID:
         query = collection.order_by("__name__")
     else:
         down = AsyncQuery.DESCENDING
         query = collection.order_by(TIMES[order], direction=down).order_by("__name__", direction=down)
+        query = shards.ordered(query)
+    if status is not None:
+        query = query.where(filter=FieldFilter("status", "==", status))
+    if order is Order.ID or not shards.are_read:
+        return [_searched(query, search)]
+    combinations = product(*search.values())
+    return [
+        _searched(query, {name: [value] for name, value in zip(search, values, strict=True)}) for values in combinations
+    ]
+
+
+def _searched(query: AsyncQuery, search: Mapping[str, Sequence[Any]]) -> AsyncQuery:
     for name, values in search.items():
         # The name is quoted if it has letters outside ASCII.
         path = AsyncClient.field_path("search", name)
         # Not `in`, which does not find null.
         equal = [FieldFilter(path, "==", value) for value in values]
         query = query.where(filter=equal[0] if len(equal) == 1 else Or([*equal]))
-    return query if status is None else query.where(filter=FieldFilter("status", "==", status))
+    return query
 
 
 def cursor_id(id: str) -> str:
@@ -73,7 +92,7 @@ async def summaries(
 
 
 async def due_instances(
-    calls: Calls, client: AsyncClient, condition: FieldFilter, limit: int, after: Due | None
+    calls: Calls, client: AsyncClient, condition: FieldFilter, limit: int, after: Due | None, shards: Shards
 ) -> Sequence[Due]:
     """Returns the instances that meet a condition on a time, in the order of that time.
 
@@ -82,8 +101,9 @@ async def due_instances(
         after: only later ones are returned.
     """
     path = condition.field_path
-    query = client.collection_group(INSTANCES).where(filter=condition).order_by(path).order_by("__name__")
-    query = query.select(DUE_PATHS)
+    group = client.collection_group(INSTANCES).where(filter=condition)
+    query: AsyncQuery = group.order_by(path).order_by("__name__")
+    query = (shards.ordered(query) if path == "wake_at" else query).select(DUE_PATHS)
     if after is not None:
         reference = instance_reference(client, after.workflow, after.id)
         query = query.start_after({path: after.wake_at, "__name__": reference})

@@ -27,16 +27,16 @@ replaces.
 * Everything else except ``search``, which the user queries, is exempt from indexing: an index entry costs storage and
   time at each commit, and a text over 1,500 bytes cannot be indexed completely.
 
-``updated_at`` grows with every commit, and Firestore accepts about 500 writes a second if an index grows at one end.
-This limits one workflow to about 500 commits a second. Because of ``at``, it also limits one database to about 500
-posts a second.
+If shards are read, the indexes by ``wake_at``, ``updated_at`` and ``created_at`` begin with ``shard``; see ``shards``.
+Without them, one workflow is limited to about 500 commits a second, because ``updated_at`` grows with every commit.
+Because of ``at``, one database is limited to about 500 posts a second.
 
 A commit is one message, including its keys and inbox entries. The cloud accepts messages of 10 MiB, the emulator 4 MiB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -46,13 +46,13 @@ from google.auth.credentials import Credentials
 from google.cloud.firestore import (
     AsyncClient,
     AsyncDocumentReference,
-    AsyncQuery,
     AsyncWriteBatch,
     FieldFilter,
 )
 
 from cloud_adapter.document import (
     AFTER_NAMES,
+    Document,
     InboxEntry,
     Instance,
     KeyRecord,
@@ -91,6 +91,7 @@ from cloud_adapter.stores.firestore.documents import (
 from cloud_adapter.stores.firestore.keys import expired_keys, unexpired_keys
 from cloud_adapter.stores.firestore.queries import TIMES, cursor_id, due_instances, listing, owners, summaries
 from cloud_adapter.stores.firestore.refusals import WRITE_ATTEMPTS_MAX, contended, refused
+from cloud_adapter.stores.firestore.shards import ONE_SHARD, Shards, add_shards, run_merged
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
 from cloud_adapter.summaries import Due
 
@@ -115,6 +116,7 @@ class FirestoreStore:
         credentials: Google credentials for the client that the store creates; by default, the application default
             credentials.
         timeout_seconds: how long one RPC may take. After that, the call raises ``Unavailable``.
+        shards: how many shards the indexes have, and whether they are read; by default, one.
     """
 
     def __init__(
@@ -125,7 +127,9 @@ class FirestoreStore:
         database: str | None = None,
         credentials: Credentials | None = None,
         timeout_seconds: float = 10.0,
+        shards: Shards = ONE_SHARD,
     ) -> None:
+        self._shards = shards
         self._calls = Calls(client, project, database, credentials, timeout_seconds)
 
     def connect(self) -> None:
@@ -135,7 +139,7 @@ class FirestoreStore:
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
         """See ``ports.Store.create``. If the instance and the key both exist, it raises ``InstanceExists``. An error
         costs an additional RPC."""
-        document = document_of(instance)
+        document = self._document_of(instance)
         keys = () if key is None else (key,)
         check_responses(instance.id, keys)
         async with self._calls.begin() as client:
@@ -180,7 +184,7 @@ class FirestoreStore:
         Raises:
             TooLarge: also if the responses of the keys have more than ``RESPONSES_BYTES_MAX``.
         """
-        document = document_of(instance)
+        document = self._document_of(instance)
         update = update_of(instance, document)
         check_responses(instance.id, keys)
         if instance.version is None:
@@ -188,7 +192,7 @@ class FirestoreStore:
         async with self._calls.begin() as client:
             reference = instance_reference(client, instance.workflow, instance.id)
             if replaces_history(instance):
-                document = document_of(instance, await self._stored_entries(reference, instance))
+                document = self._document_of(instance, await self._stored_entries(reference, instance))
                 update = update_of(instance, document, replaces_history=True)
             expired: Mapping[str, Snapshot] = {}
             for _ in range(WRITE_ATTEMPTS_MAX):
@@ -300,21 +304,23 @@ class FirestoreStore:
         reader = PageReader(order, limit)
         async with self._calls.begin() as client:
             collection = client.collection("workflows", workflow, INSTANCES)
-            query: AsyncQuery = listing(collection, status, search or {}, order)
+            queries = [
+                query.select(SUMMARY_PATHS) for query in listing(collection, status, search or {}, order, self._shards)
+            ]
             if cursor is not None:
                 at, id = read_cursor(order, cursor)
                 place: dict[str, Any] = {} if order is Order.ID else {TIMES[order]: at}
-                query = query.start_after(place | {"__name__": collection.document(cursor_id(id))})
-            query = query.select(SUMMARY_PATHS)
+                place["__name__"] = collection.document(cursor_id(id))
+                queries = [query.start_after(place) for query in queries]
             while not reader.is_full:
                 wanted = min(reader.wanted, SUMMARIES_PER_CALL)
-                snapshots = await self._calls.run(query.limit(wanted))
+                snapshots = await run_merged(self._calls, queries, wanted, TIMES.get(order, ""))
                 for summary in await summaries(self._calls, client, snapshots, reader.damaged):
                     if reader.add(summary):
                         break
                 if len(snapshots) < wanted:
                     break
-                query = query.start_after(snapshots[-1])
+                queries = [query.start_after(snapshots[-1]) for query in queries]
         return reader.page()
 
     async def workflows(self) -> Sequence[str]:
@@ -322,11 +328,18 @@ class FirestoreStore:
         async with self._calls.begin() as client:
             return await self._calls.names(client.collection("workflows"))
 
+    async def add_shards(self, workflow: str) -> AsyncIterator[tuple[int, int]]:
+        """Prepares the documents of a workflow for indexes with shards; see ``shards.add_shards``."""
+        async with self._calls.begin() as client:
+            async for counts in add_shards(self._calls, client, workflow, self._shards):
+                yield counts
+
     async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
         """See ``ports.Store.due``."""
         check_limit(limit)
         async with self._calls.begin() as client:
-            return await due_instances(self._calls, client, FieldFilter("wake_at", "<=", before), limit, after)
+            condition = FieldFilter("wake_at", "<=", before)
+            return await due_instances(self._calls, client, condition, limit, after, self._shards)
 
     async def postpone(self, due: Due, until: datetime) -> None:
         """See ``ports.Store.postpone``."""
@@ -342,7 +355,8 @@ class FirestoreStore:
         """See ``ports.Store.postponed``."""
         check_limit(limit)
         async with self._calls.begin() as client:
-            return await due_instances(self._calls, client, FieldFilter("postponed_until", ">", now), limit, after)
+            condition = FieldFilter("postponed_until", ">", now)
+            return await due_instances(self._calls, client, condition, limit, after, self._shards)
 
     async def ping(self) -> None:
         """See ``ports.Store.ping``. It reads a document that does not exist: one RPC with an empty response."""
@@ -352,6 +366,9 @@ class FirestoreStore:
     async def close(self) -> None:
         """See ``ports.Store.close``. It waits for all earlier calls. Later calls raise ``Unavailable``."""
         await self._calls.close()
+
+    def _document_of(self, instance: Instance, stored: Sequence[str] | None = None) -> Document:
+        return document_of(instance, stored) | self._shards.fields(instance.workflow, instance.id)
 
     async def _stored_entries(self, reference: AsyncDocumentReference, instance: Instance) -> Sequence[str]:
         """Reads the stored history of an instance that is about to be written.
