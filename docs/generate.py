@@ -37,7 +37,7 @@ from cloud_adapter.cli.main import app  # noqa: E402
 from cloud_adapter.http.graphs import Format, draw  # noqa: E402
 from cloud_adapter.http.problems import STATUS, _title, document  # noqa: E402
 from cloud_adapter.observability import otel  # noqa: E402
-from cloud_adapter.settings import PREFIX, SecretSettings, Settings  # noqa: E402
+from cloud_adapter.settings import PREFIX, Settings  # noqa: E402
 from workflow_core import Workflow, WorkflowError  # noqa: E402
 
 NO_SIGNATURE = ("Workflow", "Settings", "JsonFormatter", "EventRejected")
@@ -65,6 +65,7 @@ SEE: Mapping[str, str] = {
     "session_keys": "[login to the pages](../guides/identity.md#the-pages)",
     "lazy_timer_seconds": "[what an operation costs](../explanation/scale.md#what-an-operation-costs)",
     "queues": "[several queues](../explanation/scale.md#several-queues)",
+    "index_shards": "[shards](../explanation/scale.md#shards)",
 }
 """The page about a setting."""
 
@@ -89,9 +90,10 @@ def statement(words: str) -> str:
 
 def settings() -> str:
     """The table of settings, with their docstrings."""
-    texts = dict(_docstrings(SecretSettings)) | dict(_docstrings(Settings))
+    own = [cls for cls in reversed(Settings.__mro__) if cls.__module__ == Settings.__module__]
+    texts = {name: text for cls in own for name, text in _docstrings(cls)}
     rows = []
-    ordered = sorted(Settings.model_fields.items(), key=lambda item: item[0] in SecretSettings.model_fields)
+    ordered = sorted(Settings.model_fields.items(), key=lambda item: item[0] not in Settings.__annotations__)
     for name, field in ordered:
         text = re.sub(
             r"`(\w+)`",
