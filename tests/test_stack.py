@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STACK = (
     ("functions", "deploy"),
     ("gorchestrate.pytest_plugin",),
-    ("gorchestrate.testing",),
+    ("gorchestrate.testing", "gorchestrate.pydantic_ai"),
     ("cloud_adapter.cli",),
     ("cloud_adapter.hosting",),
     ("cloud_adapter.http", "cloud_adapter.tasks_emulator"),

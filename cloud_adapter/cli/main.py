@@ -107,7 +107,11 @@ def dev(
     with (
         contextlib.closing(listen(host, port)) as listener,
         open_server(
-            served.workflows, settings, internal=served.internal, authentication=served.authentication
+            served.workflows,
+            settings,
+            internal=served.internal,
+            authentication=served.authentication,
+            mcp=served.mcp,
         ) as server,
     ):
         url = f"http://{host}:{listener.getsockname()[1]}"

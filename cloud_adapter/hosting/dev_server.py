@@ -63,6 +63,7 @@ def open_server(
     internal: Sequence[type[Workflow]] = (),
     authentication: Authentication = OPEN,
     dev_issuer: str = DEV_ISSUER,
+    mcp: bool = False,
 ) -> Iterator[uvicorn.Server]:
     """Yields a server for the workflows. Run it in the body, with ``server.run(sockets=[...])``.
 
@@ -73,6 +74,7 @@ def open_server(
         authentication: finds the principals of requests. If only clients on this machine are served, they may also say
             themselves who they are; see ``Dev``, and ``RolePicker`` for the pages.
         dev_issuer: the issuer of those who do.
+        mcp: also serve the tools under ``/mcp``.
     """
     runtime = runtime_for(settings)(workflows, settings, internal=internal)
     if authentication.login and settings.listed_session_keys:
@@ -102,6 +104,7 @@ def open_server(
             public=settings.is_open,
             repair=True,
             ui=settings.serves_ui,
+            mcp=mcp,
             lifespan=lifespan,
         )
         config = uvicorn.Config(

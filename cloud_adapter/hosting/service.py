@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextvars import copy_context
@@ -52,6 +53,7 @@ class Service:
             ``Memberships``.
         login: lets people log in to the pages, if no proxy such as Identity-Aware Proxy does.
         internal: workflows that no client may address. Only other workflows start them, as children.
+        mcp: serve the workflows as tools for language models, under ``/mcp``. Needs the extra ``mcp``.
         runtime: makes the runtime, instead of the one for the backend and the database of the settings; see
             ``cloud_adapter.hosting.runtimes``.
         flush_telemetry: send the spans of a request before its response ends, because a function has no CPU afterwards
@@ -77,6 +79,7 @@ class Service:
         roles: Mapping[str, Collection[str]] | None = None,
         login: Login | None = None,
         internal: Collection[type[Workflow]] = (),
+        mcp: bool = False,
         runtime: RuntimeFactory | None = None,
         flush_telemetry: bool = False,
     ) -> None:
@@ -87,6 +90,9 @@ class Service:
             raise SettingsError("Service: roles need authenticators, which find out who sends a request")
         if login is not None and not authenticators:
             raise SettingsError("Service: login is for the pages. The API needs authenticators, or it would be open")
+        if mcp and importlib.util.find_spec("mcp") is None:
+            raise SettingsError("Service: mcp=True needs the SDK of MCP: pip install 'gorchestrate[mcp]'")
+        self.mcp = mcp
         self.authentication = Authentication(tuple(authenticators), Memberships(roles), login=login)
         self._make_runtime = runtime
         self._flush = flush_telemetry
@@ -130,6 +136,7 @@ class Service:
                 limit=RateLimit(settings.request_rate),
                 public=settings.is_open,
                 ui=settings.serves_ui,
+                mcp=self.mcp,
             )
         return _Mounted(self._api, self._flush)
 

@@ -26,11 +26,13 @@ _loaded: set[str] = set()
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a file serves: its workflows, those of them that are internal, and how its ``Service`` finds principals."""
+    """What a file serves: its workflows, those of them that are internal, how its ``Service`` finds principals, and
+    whether it serves tools under ``/mcp``."""
 
     workflows: list[type[Workflow]]
     internal: Sequence[type[Workflow]] = ()
     authentication: Authentication = OPEN
+    mcp: bool = False
 
 
 def load_workflows(source: Path, *functions: str) -> list[type[Workflow]]:
@@ -80,7 +82,7 @@ def load(source: Path, *functions: str) -> Served:
                 f"{source} does not pass workflow {cls.__workflow_name__!r} to its Service(...), so a deployment would "
                 f"not serve it: add {cls.__name__} there"
             )
-    return Served(workflows, *_security(source, services))
+    return Served(workflows, *_security(source, services), mcp=any(service.mcp for service in services))
 
 
 def _security(source: Path, services: Sequence[Service]) -> tuple[Sequence[type[Workflow]], Authentication]:

@@ -1,7 +1,8 @@
 """The public HTTP application: creates instances, sends events, shows instances. The engine makes all decisions.
 
 The routes are ``/definition/{name}``, ``/graph/{name}``, ``/swagger/{name}``, ``/reference/{name}``, ``/wf/...`` for
-each workflow, and the pages under ``/ui/``. The routes that tasks call are in ``cloud_adapter.http.worker``.
+each workflow, the pages under ``/ui/``, and the tools under ``/mcp``. The routes that tasks call are in
+``cloud_adapter.http.worker``.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def create_api(
     public: bool = False,
     repair: bool = False,
     ui: bool = False,
+    mcp: bool = False,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """Returns the application for an engine.
@@ -81,6 +83,7 @@ def create_api(
             machine of a developer. Without authenticators, the responses to internal errors then contain their texts,
             which otherwise only operators and the log get.
         ui: also serve the pages under ``/ui/``, in which callers may do the same as with the API.
+        mcp: also serve the tools under ``/mcp``, with which callers may do the same as with the API.
     """
     operations = {**ACTIONS, **REPAIRS} if repair else ACTIONS
     internals = partial(_sees_internals, engine, authentication, repair)
@@ -104,6 +107,15 @@ def create_api(
         from cloud_adapter.http.pages.ui import ui_routes  # lazily: an API without pages starts faster
 
         routes += ui_routes(engine, max_body_bytes, problem_of, _documents(handlers), authentication.sign_in)
+
+    if mcp:
+        from cloud_adapter.http.mcp.endpoint import McpEndpoint  # lazily: it needs an extra
+
+        endpoint = McpEndpoint(engine, max_body_bytes, handlers.limit, problem_of)
+        routes += [
+            Route("/mcp", with_query(endpoint.service), methods=["POST"]),
+            Route("/mcp/{name}/{id}", with_query(endpoint.instance), methods=["POST"]),
+        ]
 
     app = problems.application(
         routes,

@@ -162,6 +162,13 @@ def bug(error: Exception, id: str = EXAMPLE_ID) -> dict[str, Any]:
     )
 
 
+def unexpected(error: Exception, where: str, lines: LineLimit | None = None) -> dict[str, Any]:
+    """Returns the problem document of an unexpected error, and logs the error. For ``lines``, see ``logged``."""
+    problem = bug(error, new_id())
+    _log(error, f"{where} failed", problem["error_id"], lines, level=logging.ERROR)
+    return problem
+
+
 def new_id() -> str:
     """Returns an id for an error."""
     return secrets.token_hex(6)
@@ -259,9 +266,7 @@ class UnexpectedErrors:
         except ClientDisconnect:
             pass
         except Exception as error:
-            problem = bug(error, new_id())
-            text = f"{scope['method']} {scope['path']} failed"
-            _log(error, text, problem["error_id"], self.lines, level=logging.ERROR)
+            problem = unexpected(error, f"{scope['method']} {scope['path']}", self.lines)
             if started:
                 raise
             await _response(problem)(scope, receive, send)
