@@ -124,7 +124,7 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             check_search_fields(where, cls)
         check_access(where, cls)
         check_field_defaults(where, cls)
-        scope = Scope(cls)
+        scope = Scope(cls, is_plain=run is not None)
         cls.__result__ = _result_form(where, cls, scope)
         if run is not None:
             # Imported lazily: the compiler takes a fifth of the import of the core.

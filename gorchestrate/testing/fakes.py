@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from workflow_core import ActivityContext, DefinitionError, Fail, S, Step, StepContext, Workflow
+from workflow_core.events import EVENT_MARK, event_mark
+from workflow_core.plain.methods import method_of
 from workflow_core.plain.vocabulary import ActivityMethod, Method, StepMethod
 from workflow_core.program.replacements import original, own_attributes
 from workflow_core.signatures import is_async
@@ -60,6 +62,8 @@ class Fakes:
         method = original(workflow, name)
         function = method.function if isinstance(method, Method) else method
         fake = _fitting(f"{workflow.__name__}.{name}", function, replacement, self._failures.append)
+        if (mark := event_mark(function)) is not None:
+            setattr(fake, EVENT_MARK, mark)  # ``Selected.happened`` asks for it
         _push(workflow, name, fake)
         self._undo.append(functools.partial(_remove, workflow, name, fake))
 
@@ -102,7 +106,7 @@ class Fakes:
 
 def _decorated(workflow: type[Workflow]) -> set[str]:
     names = {name for cls in workflow.__mro__ for name in own_attributes(cls) if not name.startswith("__")}
-    return {name for name in names if isinstance(original(workflow, name), (StepMethod, ActivityMethod))}
+    return {name for name in names if isinstance(method_of(workflow, name), (StepMethod, ActivityMethod))}
 
 
 def _fitting(

@@ -13,6 +13,7 @@ from workflow_core.events import ActivityContext, StepContext, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.expressions import Expressions
 from workflow_core.plain.field_types import may_be_none, optional
+from workflow_core.plain.methods import method_of
 from workflow_core.plain.parts import RETURNED, Called, Code, Frame, Part, Wait
 from workflow_core.plain.source import UNKNOWN, plain_function, source_of
 from workflow_core.plain.syntax import assign, at, load
@@ -107,7 +108,7 @@ class Calls(Expressions):
         """Returns the method that is called: that of ``self.method()``, or of ``super().method()`` with its class."""
         match node.func:
             case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
-                found = inspect.getattr_static(self.cls, name, None)
+                found = method_of(self.cls, name)
                 if found is None:
                     raise frame.source.mistake(node, f"{self.cls.__name__} has no method {name!r}", "Define it.")
                 return found, None
@@ -126,7 +127,7 @@ class Calls(Expressions):
             return word not in _WITHOUT_AWAIT
         match node.func:
             case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
-                found = inspect.getattr_static(self.cls, name, None)
+                found = method_of(self.cls, name)
                 return isinstance(found, vocabulary.Method) or (callable(found) and is_async(found))
         return False
 

@@ -8,13 +8,13 @@ the two runs at the start of every case. Nothing else changes, so what is live a
 from __future__ import annotations
 
 import ast
-import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 from workflow_core.events import event_mark
+from workflow_core.plain.methods import method_of
 from workflow_core.plain.parts import RESULT, Branch, Code, Part, Wait
 from workflow_core.statements.basic import Section, Statement, set_attributes
 from workflow_core.statements.selects import On, Select
@@ -98,7 +98,7 @@ def _event(test: ast.expr, cls: type) -> str | None:
     """Returns the event that a test asks for; None if it is not known."""
     match test:
         case ast.Call(_, [ast.Attribute(_, method)]):
-            mark = event_mark(inspect.getattr_static(cls, method, None))
+            mark = event_mark(method_of(cls, method))
             return None if mark is None else mark.name
     return TIMED_OUT
 

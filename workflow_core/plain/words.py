@@ -11,6 +11,7 @@ from typing import Any, Union, cast
 from workflow_core.events import OPERATIONS, EventMark, Selected, event_mark
 from workflow_core.plain import activities, vocabulary
 from workflow_core.plain.calls import Calls, Make, Prepared
+from workflow_core.plain.methods import method_of
 from workflow_core.plain.parts import Code, Frame, Limited, Part
 from workflow_core.plain.source import UNKNOWN, constant_delay
 from workflow_core.plain.syntax import assign, at, load
@@ -84,7 +85,7 @@ class Words(Calls):
     def _handler_of(self, frame: Frame, node: ast.expr) -> Any:
         match node:
             case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
-                handler = inspect.getattr_static(self.cls, name, None)
+                handler = method_of(self.cls, name)
                 if event_mark(handler) is not None:
                     return handler
         raise frame.source.mistake(

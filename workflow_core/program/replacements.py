@@ -7,6 +7,7 @@ because these have the types of its events; then it calls the fakes, until they 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -74,9 +75,18 @@ def own_attributes(cls: type) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not _INHERITED}
 
 
+def originals(cls: type, name: str) -> Iterator[Any]:
+    """Yields an attribute of a class as it was before tests replaced it, and then those that it overrides, without
+    binding them."""
+    for base in cls.__mro__:
+        own = vars(base).get(_REPLACED, {}).get(name, vars(base).get(name, _INHERITED))
+        if own is not _INHERITED:
+            yield own
+
+
 def original(cls: type, name: str) -> Any:
     """Returns an attribute of a class as it was before tests replaced it."""
-    found = next(attributes[name] for attributes in map(own_attributes, cls.__mro__) if name in attributes)
+    found = next(originals(cls, name))
     return found.__get__(None, cls) if hasattr(found, "__get__") else found
 
 

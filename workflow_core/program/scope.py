@@ -24,17 +24,18 @@ class Scope:
 
     Args:
         workflow: the class. Its bases may be generic, and it may have bases that are no workflows.
+        is_plain: whether its definition is compiled from ``run``, for this class.
 
     Attributes:
         methods: the methods that the definition uses, by their name.
         unwatched: the names of those that belong to a class that does not notice if they are replaced.
     """
 
-    def __init__(self, workflow: type) -> None:
+    def __init__(self, workflow: type, *, is_plain: bool = False) -> None:
         self.workflow = workflow
         self.methods: dict[str, Callable[..., Any]] = {}
         self.unwatched: list[str] = []
-        definer = next((base for base in workflow.__mro__ if "definition" in vars(base)), workflow)
+        definer = next((base for base in workflow.__mro__ if is_plain or "definition" in vars(base)), workflow)
         # A base's method is named explicitly by a class that overrides it, and then stays what it is.
         named = [(name, code) for name, value in _attributes(definer).items() for code in _codes(value)]
         named.sort(key=lambda pair: getattr(pair[1], "__name__", "") == pair[0])  # before its other names
