@@ -207,6 +207,19 @@ async def test_a_call_that_ends_at_its_limit_lets_the_next_one_go_on(world: Worl
     assert {seen.count(id) for id in ids} == {3}
 
 
+@in_world(Parcel)
+async def test_a_call_side_by_side_schedules_no_more_than_its_limit(world: World) -> None:
+    world.queue.calls_max = 8
+    await stuck(world, "stuck")  # fills a place of the first page, and is not scheduled
+    for number in range(6):
+        await world.create(id=f"order-{number}")
+        await world.send("Send", id=f"order-{number}")
+    world.queue.purge()
+    process = world.start()
+    assert [await world.finish(process.engine.recover(limit=3)) for _ in range(2)] == [3, 3]
+    assert len({task.body["id"] for task in world.queue.resumes}) == 6
+
+
 @pytest.mark.parametrize("stop", [1, 3, 5, 6, 9, 10])
 @in_world(Parcel)
 async def test_a_call_that_goes_on_looks_at_each_instance_once(
