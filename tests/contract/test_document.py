@@ -147,14 +147,16 @@ def test_operations_are_kept_when_the_others_are_removed() -> None:
 
 
 def test_a_history_of_large_entries_keeps_fewer_of_them() -> None:
-    instance, stored, most = an_instance(), list[str](), 0
+    instance, stored, most, rewrites = an_instance(), list[str](), 0, 0
     for number in range(300):
+        rewrites += replaces_history(replace(instance, new_entries=entries(number, 1, error="é" * 3_000)))
         instance, stored = written_with(instance, stored, entries(number, 1, error="é" * 3_000))
         most = max(most, bytes_of(stored))
         shown = decode(encode(an_instance()) | {"entries": stored}, 1).history
         assert shown[:FIRST_KEPT] == entries(0, min(number + 1, FIRST_KEPT), error="é" * 3_000)
         assert shown[-1].statement == f"s{number}"
     assert HISTORY_BYTES_MAX / 2 < most <= HISTORY_BYTES_MAX
+    assert rewrites < 100, "most commits do not read what is stored"
 
 
 def test_beside_the_largest_document_a_part_of_the_history_is_kept() -> None:

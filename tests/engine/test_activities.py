@@ -248,7 +248,7 @@ class Deadlines(Workflow, name="deadlines"):
                 f"after {seconds}",
                 Try(f"try {seconds}", task).except_(Exception, Step(f"{seconds} over", write(f"{seconds}"))),
             )
-            for seconds in (60, 90, 120)
+            for seconds in (90, 60, 120)
             for task in [Activity(f"task {seconds}", hold, timeout=timedelta(seconds=seconds), retry=ONCE)]
         ),
         Go("later", Activity("task later", hold, timeout=timedelta(seconds=90), retry=SLOWLY)),

@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, TOKENS_MAX
+from cloud_adapter.engine.idempotency import sent_key, stored_key
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.errors import Busy, IdempotencyKeyReused, InstanceExists, TooLarge, Unavailable
 from tests.engine.harness import Gate, World, in_world, write
-from workflow_core import EventNotAccepted, EventRejected, On, S, Select, Step, While, Workflow
+from workflow_core import EventNotAccepted, EventRejected, On, Principal, S, Select, Step, While, Workflow
 
 OUTAGE = 5
 """So many attempts does a write make."""
@@ -432,3 +433,13 @@ async def test_a_lost_reply_of_the_same_request_elsewhere(world: World) -> None:
     world.process.fault("commit", before=the_same)
     assert await world.send("Deposit", 5, key="k") == 5
     assert (await world.fields()).balance == 5
+
+
+@pytest.mark.parametrize("key", ["k", "a key with spaces", " ", "\N{SECTION SIGN}"])
+def test_principals_do_not_share_a_key_and_errors_show_what_was_sent(key: str) -> None:
+    ann, bob = Principal("login|ann"), Principal("login|bob")
+    stored = [stored_key(key, principal) for principal in (ann, bob)]
+    assert len({*stored, key}) == 3
+    assert [sent_key(one or "") for one in stored] == [key, key]
+    assert stored_key(key, Principal("")) == stored_key(key, None) == key
+    assert stored_key(None, ann) is None

@@ -14,6 +14,7 @@ from cloud_adapter.document import TOKEN_CHARS_MAX, Instance, Lease
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.plan import KEEP, RELEASE, After, Before, Change, Hold, LeasePolicy, plan
 from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.engine.schedule import due
 from cloud_adapter.engine.secrets import Secrets
 from cloud_adapter.engine.session import Session, begin
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH
@@ -22,8 +23,9 @@ from cloud_adapter.options import EngineOptions
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from gorchestrate.testing.clock import ManualClock
 from tests.engine.harness import ManualQueue
-from workflow_core import Activity, Execution, Go, On, S, Select, Step, Timeout, Workflow
-from workflow_core.wait_types import TimedWait
+from workflow_core import Activity, Execution, Go, On, S, Select, Step, Thread, Timeout, WaitStatus, Workflow
+from workflow_core.execution import BufferedEvent, ThreadStatus
+from workflow_core.wait_types import EventWait, HandlerTeardown, HandlerWait, TimedWait
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 FENCE, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -316,3 +318,18 @@ def test_an_instance_that_is_revived_counts_everything_as_new() -> None:
     (other,) = planned(session, token=OTHER, before=was_paused).create
     assert task.at == other.at == at
     assert task.name != other.name, "the one under its own name may have come and gone"
+
+
+def test_each_piece_of_work_has_a_name_of_its_own() -> None:
+    """Work with the name and the time of other work would get no task."""
+    execution = waiting().execution
+    (main,) = execution.threads
+    main.waits = [HandlerWait(event, WaitStatus.PENDING_SETUP, "main@1") for event in ("A", "B")]
+    other = Thread("other", "other", ThreadStatus.WAITING, "wait", 1)
+    other.waits = [EventWait(event, WaitStatus.SET_UP, "other@1", buffered=True) for event in ("A", "B")]
+    execution.threads.append(other)
+    execution.buffer = [BufferedEvent(event, "", NOW) for event in ("A", "B")]
+    execution.teardowns = [HandlerTeardown("select", event, "main@0", False) for event in ("A", "B")]
+    names = [name for name, _ in due(execution)]
+    assert [name[0] for name in names] == ["teardown"] * 2 + ["setup"] * 2 + ["buffered"] * 2
+    assert len(set(names)) == len(names)
