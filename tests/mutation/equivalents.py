@@ -64,6 +64,12 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
         "is_unchecked: bool = False",
         "is_unchecked: bool = True",
     ): "the check of the other decisions accepts everything",
+    (
+        "cloud_adapter/engine/children.py",
+        "_TakeEnd.decide",
+        "self.stale = accepted is None or accepted.wait is None",
+        "self.stale = ((accepted is None))",
+    ): "``child`` returns none without a wait",
 }
 """(path, function, removed, added): the reason."""
 
