@@ -3,7 +3,7 @@ FROM python:3.11-slim
 WORKDIR /app
 COPY deploy/requirements.lock deploy/build.lock deploy/
 RUN pip install --no-cache-dir --root-user-action=ignore --require-hashes -r deploy/requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY gorchestrate gorchestrate
 COPY workflow_core workflow_core
 COPY cloud_adapter cloud_adapter

@@ -1,6 +1,7 @@
 """Hooks of MkDocs: files outside of docs/ that the pages link to are part of the site.
 
-The links in the pages are those of the repository, so that they work on GitHub too.
+The links in the pages are those of the repository, so that they work on GitHub too. GitHub draws the state diagrams.
+The site shows them as tables, because it loads no program that draws them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ OUTSIDE = (
 """Files of the repository that the site contains, at the same path."""
 
 LINK = re.compile(r"(?<=\]\()([^)#\s]+)(?=[#)])|(?<=href=\")([^\"#]+)(?=[\"#])")
+
+STATES = re.compile(r"^```mermaid\nstateDiagram-v2\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -45,4 +48,22 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **_: object) -> str
             return target
         return os.path.relpath(path, os.path.dirname(uri) or ".")
 
-    return LINK.sub(replaced, markdown)
+    return STATES.sub(_table_of_states, LINK.sub(replaced, markdown))
+
+
+def _table_of_states(match: re.Match[str]) -> str:
+    """The arrows of a state diagram as a table."""
+    lines = ["| from | to | what happens |", "|---|---|---|"]
+    for state, following, labels in re.findall(r"^ *(\S+) --> (\S+): (.+)$", match[1], re.MULTILINE):
+        names = [{"[*]": "(none)"}.get(name, f"`{name}`") for name in (state, following)]
+        lines.append(f"| {' | '.join(names)} | {labels.replace('<br/>', ', or ')} |")
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def on_post_build(config: Any, **_: object) -> None:
+    """Copies the Markdown of the pages beside them: the links of llms.txt lead there."""
+    for entry in re.findall(r"\]\(([^)]+\.md)\)", (ROOT / "docs" / "llms.txt").read_text()):
+        source = ROOT / "docs" / entry
+        target = Path(config["site_dir"]) / entry
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text((source if source.is_file() else ROOT / entry).read_text())

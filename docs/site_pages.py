@@ -62,7 +62,7 @@ def nav() -> Iterator[tuple[int, str]]:
     """The lines of the navigation: how deep, and a heading or the path of a page."""
     text = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
     for indent, entry in re.findall(r"^( *)- (.+)$", text, re.MULTILINE):
-        yield len(indent) // 4, entry.rstrip(":")
+        yield len(indent) // 4, entry.rstrip(":").rpartition(": ")[2]
 
 
 def source(page: str) -> Path:

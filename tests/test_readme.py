@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -81,6 +82,12 @@ def test_the_version_of_python_is_that_of_the_project() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     assert 'requires-python = ">=3.11"' in project and "Python 3.11 or later" in README
     assert "Python 3.11 or later" in (ROOT / "docs" / "start" / "install.md").read_text()
+
+
+def test_the_description_for_a_package_index_has_nothing_that_only_works_here() -> None:
+    text = runpy.run_path(str(ROOT / "hatch_build.py"))["description"](README)
+    assert not re.search(r"\]\((?!https?:)|<(img|source|picture)", text)
+    assert len(text.split()) > 600 and "the tutorial" in text.lower() and "```python" in text
 
 
 def test_every_file_that_it_links_to_is_there() -> None:
