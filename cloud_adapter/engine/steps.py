@@ -80,6 +80,7 @@ class Stepper:
             mine = taking.token
             try:
                 await self._work(session, mine)
+                self.lanes.recent.keep(session)
                 return
             except (LeaseLost, Conflict, Superseded):
                 # Try again, because the remaining lease may be this request's own: after a renewal whose reply was
