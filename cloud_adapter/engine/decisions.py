@@ -134,7 +134,8 @@ class Decision:
         """Called before it waits for the first time. An answer other than None ends the wait."""
 
     def rewrite(self, instance: Instance) -> Instance:
-        """Changes the stored instance before it is loaded. Used only if the decision is ``alone``."""
+        """Changes the stored instance before it is loaded. Used only if the decision is ``alone`` and
+        ``shows_history``, because the instance is then always loaded."""
         return instance
 
     async def commit(self, committer: Committer, session: Session) -> None:

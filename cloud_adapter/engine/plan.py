@@ -159,7 +159,7 @@ class Change:
         Raises:
             TooLarge: see ``document.encode``.
         """
-        return replace(self, instance=replace(self.instance, document=encode(sealed)))
+        return replace(self, instance=self.instance.with_values(document=encode(sealed)))
 
     def lease_until(self, expires_at: datetime) -> Change:
         """Returns the same change with this end of its new lease."""
@@ -200,8 +200,7 @@ def plan(
         create += _resumes(before, execution, token, now, horizon)
         if stored.lease is not None:
             create += _put_off(execution, token, now, options.max_wait)
-    instance = replace(
-        stored,
+    instance = stored.with_values(
         execution=execution,
         fields=stored.fields if renews else after.fields,
         lease=lease,

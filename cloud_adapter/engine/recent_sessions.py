@@ -41,9 +41,12 @@ class RecentSessions:
         return len(self._sessions)
 
     def keep(self, session: Session) -> None:
-        """Keeps a session that was just committed and is no longer used. Secrets are not kept."""
+        """Keeps a session that was just committed and is no longer used, unless the instance is leased or may have
+        events in its inbox. Secrets are not kept."""
         ref, instance = session.ref, session.instance
-        if self._store is None or instance.lease is not None or self._secrets.handles(instance.workflow):
+        if self._store is None or instance.lease is not None or session.may_have_events:
+            return
+        if self._secrets.handles(instance.workflow):
             return
         self._pop(ref)
         chars = CHARS_EACH + session.chars

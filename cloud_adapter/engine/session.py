@@ -232,7 +232,7 @@ class Session:
         """Records that the result of ``prepare`` was saved. ``instance`` is the result as it is ``written``."""
         self.machine.saved(instance.execution)
         execution, tokens = self.machine.execution, instance.tokens[-TOKENS_MAX:]
-        self.instance = replace(instance, execution=execution, tokens=tokens)
+        self.instance = instance.with_values(execution=execution, tokens=tokens)
         self.entries = []
         self.contexts = []
         self.raised = None

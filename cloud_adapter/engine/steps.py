@@ -80,6 +80,7 @@ class Stepper:
             mine = taking.token
             try:
                 await self._work(session, mine)
+                self.lanes.recent.keep(session)
                 return
             except (LeaseLost, Conflict, Superseded):
                 # Try again, because the remaining lease may be this request's own: after a renewal whose reply was
@@ -155,9 +156,10 @@ class Stepper:
         started = self.clock.now()
         error: Exception | None = None
         result: Any = None
-        async with self.leases.renewing(session, hold=_is_blocking(session, work)) as lost:
+        is_blocking = not work.concerns_others and not session.machine.is_async(work)  # it cannot be interrupted
+        async with self.leases.renewing(session, hold=is_blocking) as lost:
             try:
-                result = await self._call(session, work, lost)
+                result = await self._call(session, work, lost, is_blocking=is_blocking)
                 session.machine.handle_result(work, result)
                 if work.changes_fields:
                     session.check_fields()
@@ -194,12 +196,12 @@ class Stepper:
             span.outcome = "failed"
             span.failed(error)
 
-    async def _call(self, session: Session, work: Work, lost: asyncio.Future[None]) -> Any:
+    async def _call(self, session: Session, work: Work, lost: asyncio.Future[None], *, is_blocking: bool) -> Any:
         machine = session.machine
         result: Any
         if work.concerns_others:
             result = self.children.perform(session, work)
-        elif machine.is_async(work):
+        elif not is_blocking:
             result = call(machine.call, work)
         else:
             waits = is_full(self.run_sync)
@@ -212,8 +214,3 @@ class Stepper:
         limit = work.timeout(machine)
         with self.leases.expiry(session) as expired:
             return await within(self.clock, limit, result, repr(work.statement), lost, expired)
-
-
-def _is_blocking(session: Session, work: Work) -> bool:
-    """Whether the code cannot be interrupted."""
-    return not work.concerns_others and not session.machine.is_async(work)

@@ -106,6 +106,8 @@ class Transactor:
         """
         first = batch[0].decision
         anew = first.alone or any(item.decision.wants_events for item in batch)
+        if anew and self.session is not None:
+            self.recent.keep(self.session)  # its version is compared before it is used
         kept, self.session = None if anew else self.session, None
         current, self.current = self.current, None
         try:
@@ -151,7 +153,7 @@ class Transactor:
     async def _loaded(self, first: Decision, current: Instance | None) -> Session:
         """Returns the stored instance, for a batch that begins with that decision."""
         rewrite = first.rewrite if first.alone else None
-        recent = None if first.alone or first.shows_history or current else await self.recent.take(self.ref)
+        recent = None if first.shows_history or current else await self.recent.take(self.ref)
         return recent or await self.committer.load(self.ref, rewrite, history=first.shows_history, current=current)
 
     def _is_after_events(self, session: Session, batch: Sequence[Item]) -> bool:

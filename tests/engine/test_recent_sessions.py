@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from cloud_adapter.engine import recent_sessions
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
-from workflow_core import EventRejected, On, S, Select, While, Workflow
+from workflow_core import EventRejected, On, S, Select, Step, While, Workflow
 
 
 class Counted(Workflow, name="counted"):
@@ -50,6 +50,20 @@ class Secretive(Workflow, name="secretive"):
     definition = S(While("for ever", lambda w: True, Select("wait", On("Add", add))))
 
 
+class Stepping(Workflow, name="stepping"):
+    """Does a step after each event."""
+
+    done: int = 0
+
+    def ask(self) -> int:
+        return self.done
+
+    def step(self) -> None:
+        self.done += 1
+
+    definition = S(While("for ever", lambda w: True, Select("wait", On("Add", ask)), Step("work", step)))
+
+
 class Loads:
     """Counts the instances that a runtime loads."""
 
@@ -67,7 +81,9 @@ class Loads:
 @asynccontextmanager
 async def runtimes(path: Path, count: int = 1, **settings: Any) -> AsyncIterator[Sequence[EmbeddedRuntime]]:
     """Processes on one file, without tasks."""
-    opened = [EmbeddedRuntime([Counted, Secretive], Settings(db=str(path / "db"), **settings)) for _ in range(count)]
+    opened = [
+        EmbeddedRuntime([Counted, Secretive, Stepping], Settings(db=str(path / "db"), **settings)) for _ in range(count)
+    ]
     try:
         yield opened
     finally:
@@ -86,6 +102,22 @@ def test_events_one_after_another_take_one_load(tmp_path: Path, monkeypatch: pyt
             await runtime.engine.create("counted", "a")
             assert [await send(runtime) for _ in range(5)] == [b"1", b"2", b"3", b"4", b"5"]
             assert loads.count == 1
+
+    asyncio.run(run())
+
+
+def test_steps_continue_with_what_the_event_has_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with runtimes(tmp_path) as (runtime,):
+            await runtime.start()
+            await runtime.engine.create("stepping", "a")
+            assert await send(runtime, workflow="stepping") == b"0"
+            await runtime.queue.idle()
+            loads = Loads(runtime, monkeypatch)
+            for count in range(1, 4):
+                assert await send(runtime, workflow="stepping") == str(count).encode()
+                await runtime.queue.idle()
+            assert loads.count == 0
 
     asyncio.run(run())
 

@@ -18,7 +18,7 @@ from cloud_adapter.engine.tasks import (
 from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.errors import Conflict, Unavailable
 from tests.simulation.bugs.bug_list import Patch, bug
-from tests.simulation.store import Database
+from tests.simulation.store import Database, SimulatedStore
 
 # --- writing ---------------------------------------------------------------------------------
 
@@ -174,3 +174,11 @@ def tasks_of_the_winner_deleted_after_a_conflict(patch: Patch) -> None:
             raise
 
     patch.setattr(Committer, "_apply", wrong_names)
+
+
+@bug
+def kept_state_used_although_another_process_has_committed(patch: Patch) -> None:
+    async def always(self: SimulatedStore, workflow: str, id: str, version: Any) -> bool:
+        return True
+
+    patch.setattr(SimulatedStore, "is_current", always)

@@ -31,12 +31,12 @@ from workflow_core.wait_types import ActivityWait, AnyTimedWait
 def code_that_failed_called_again_at_once(patch: Patch) -> None:
     call = Stepper._call
 
-    async def twice(self: Stepper, session: Session, work: Any, lost: Any) -> Any:
+    async def twice(self: Stepper, session: Session, work: Any, lost: Any, *, is_blocking: bool) -> Any:
         try:
-            return await call(self, session, work, lost)
+            return await call(self, session, work, lost, is_blocking=is_blocking)
         except Exception:
             session.reset_fields()
-            return await call(self, session, work, lost)
+            return await call(self, session, work, lost, is_blocking=is_blocking)
 
     patch.setattr(Stepper, "_call", twice)
 
