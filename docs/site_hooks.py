@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 OUTSIDE = (
     *("CHANGELOG.md", "CONTRIBUTING.md", "deploy/README.md", "deploy/*.py"),
-    *("examples/*.md", "examples/*.py", "examples/peers/*.md"),
+    *("examples/*.md", "examples/*.py", "examples/images/*.svg", "examples/peers/*.md"),
 )
 """Files of the repository that the site contains, at the same path."""
 

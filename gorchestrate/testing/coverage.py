@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from cloud_adapter.cli.access_matrix import unsendable
 from cloud_adapter.document import Instance
-from workflow_core import TimedOut, Workflow
+from workflow_core import Status, TimedOut, Workflow
 from workflow_core.program.code import FailOp, Instruction, WaitForOp
 
 
@@ -16,6 +17,8 @@ class Coverage:
         reached: those at which one has stood.
         events: the names of all events.
         handled: those that were handled.
+        left: the statements that an instance has left, other than by the end of the instance.
+        unsendable: the events that no role may send; see ``gorchestrate check``.
     """
 
     def __init__(self, workflow: type[Workflow]) -> None:
@@ -24,11 +27,23 @@ class Coverage:
         self.events = frozenset(name for name, cases in program.events.items())
         self.reached: set[str] = set()
         self.handled: set[str] = set()
+        self.left: set[str] = set()
+        self.unsendable = unsendable(workflow)
+        self._conditions: set[str] = set()
+        """The conditions at which an instance has stood. They are not part of ``statements``."""
+        self._rests = program.rests
+        self._places: dict[str, dict[str, str]] = {}
 
     @property
     def missing(self) -> list[str]:
         """The statements that no instance has reached and the events that none has handled, sorted."""
         return sorted([*self.statements - self.reached, *self.events - self.handled])
+
+    @property
+    def never_left(self) -> list[str]:
+        """The statements that instances have reached and none has left, sorted: waits that nothing has ended, and steps
+        that have never succeeded."""
+        return sorted((self.reached | self._conditions) - self.left)
 
     def add(self, instance: Instance) -> None:
         """Counts what an instance has just saved."""
@@ -37,6 +52,22 @@ class Coverage:
             self.reached.update({entry.statement, entry.select} & self.statements)
             if entry.kind == "event":
                 self.handled.add(entry.statement)
+                self.left.add(entry.select)
+            elif entry.kind in ("step", "activity"):
+                self.left.add(entry.statement)
+        self._compare(instance)
+
+    def _compare(self, instance: Instance) -> None:
+        """Finds out which statements the threads of an instance have left since it was saved last."""
+        execution = instance.execution
+        now = {thread.id: thread.step for thread in execution.threads}
+        for thread, place in self._places.get(instance.id, {}).items():
+            went_on = thread in now and now[thread] != place
+            ended = thread not in now and (execution.live or (thread == "main" and execution.status == Status.FINISHED))
+            if went_on or ended:
+                self.left.add(place)
+        self._conditions.update(name for name in now.values() if isinstance(self._rests.get(name), WaitForOp))
+        self._places[instance.id] = now
 
 
 def _may_be_passed(rest: Instruction) -> bool:

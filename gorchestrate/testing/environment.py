@@ -13,14 +13,14 @@ import contextlib
 import itertools
 import random
 import tempfile
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from cloud_adapter.callbacks import Callbacks, Keys
 from cloud_adapter.document import Instance
@@ -34,6 +34,7 @@ from cloud_adapter.stores.sqlite.store import SqliteStore
 from gorchestrate.testing.clock import START, ManualClock
 from gorchestrate.testing.coverage import Coverage
 from gorchestrate.testing.fakes import Fakes
+from gorchestrate.testing.inputs import as_json, merged_fields
 from gorchestrate.testing.instances import InstanceHandle, sender
 from gorchestrate.testing.mistakes import check_id, check_time, check_workflow
 from gorchestrate.testing.queue import REDELIVERY_DELAY, HeldTasks
@@ -137,7 +138,8 @@ class Environment:
         *,
         roles: Collection[str] | None = None,
         principal: Principal | None = None,
-        **fields: Any,
+        fields: Mapping[str, Any] | None = None,
+        **more_fields: Any,
     ) -> InstanceHandle[W]:
         """Creates an instance, and runs all instances until they wait.
 
@@ -145,15 +147,18 @@ class Environment:
             id: its id; by default one with a number.
             roles: creates it as a user with only these roles. By default, the creator may do everything.
             principal: creates it as this principal.
-            fields: its initial fields.
+            fields: initial fields by their names, for those that are named like an argument: ``fields={"id": ...}``.
+            more_fields: its other initial fields.
 
         Raises:
+            TypeError: it is not clear whether an argument is a field.
             InvalidInput, InstanceExists, Forbidden, UserCodeError, ...: see ``Engine.create``.
         """
         check_workflow(workflow, "create(Approval)")
         check_id(id, workflow)
         name, id = workflow.__workflow_name__, id or f"{workflow.__workflow_name__}-{next(self._numbers)}"
-        who, body, key = sender(roles, principal), to_json(fields), self._key()
+        given = merged_fields(workflow, fields, more_fields, roles=roles, principal=principal)
+        who, body, key = sender(roles, principal), as_json(given), self._key()
         self._request(lambda: self._engine.create(name, id, body, key=key, principal=who))
         return self._handle(workflow, id)
 
@@ -251,7 +256,7 @@ class Environment:
 
     def send(self, workflow: type[Workflow], id: str, event: str, input: Any, principal: Principal | None) -> Any:
         """See ``InstanceHandle.send``."""
-        name, body, key = workflow.__workflow_name__, b"" if input is None else to_json(input), self._key()
+        name, body, key = workflow.__workflow_name__, b"" if input is None else as_json(input), self._key()
         response = self._request(lambda: self._engine.handle_event(name, id, event, body, key=key, principal=principal))
         return from_json(response) if response else None
 
