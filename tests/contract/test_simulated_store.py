@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from cloud_adapter.ports import Store
+from cloud_adapter.stores.firestore.shards import Shards
 from tests.contract.local_contract import LocalContract
 from tests.contract.store_contract import StoreContract
 from tests.simulation.store import Database, SimulatedStore
@@ -22,3 +24,16 @@ class TestSimulatedStore(LocalContract, StoreContract):
     def make_store(self) -> Callable[[], Store]:
         database = Database()
         return lambda: SimulatedStore(database, _at_once)
+
+
+class TestSimulatedStoreWithShards(StoreContract):
+    @pytest.fixture(params=[[Shards(4, True)], [Shards(4), Shards(4, True)], [Shards(4, True), Shards(2, True)]])
+    def make_store(self, request: pytest.FixtureRequest) -> Callable[[], Store]:
+        """Each store is of the next revision."""
+        database, revisions = Database(), itertools.cycle(request.param)
+
+        def make() -> Store:
+            shards = next(revisions)
+            return SimulatedStore(database, _at_once, shards=lambda: shards)
+
+        return make

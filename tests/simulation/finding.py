@@ -13,6 +13,7 @@ SEEDS = 4_000
 FIRST = {
     "a lost reply counts as a conflict": 12,
     "a lost reply counts as success": 12,
+    "both indexes read without removing duplicates": 31,
     "busy instance acknowledged without another task": 9,
     "cancel ends the lease of a running step": 7,
     "cancel not passed to the child": 1,
@@ -61,6 +62,7 @@ FIRST = {
     "newer version read by older code": 112,
     "no commit token": 73,
     "no room left for the end": 156,
+    "only the shards that are written are read": 6,
     "outcome of an event in the inbox not recorded": 90,
     "parent told twice": 37,
     "postponed instance not tried by new code": 555,
@@ -75,6 +77,7 @@ FIRST = {
     "retry offered for each instance that has ended": 215,
     "retry with the attempts of before": 51,
     "search fields of the last load": 6,
+    "shards skipped in due": 165,
     "silent attempt never taken for dead": 28,
     "size not checked": 57,
     "status of a listing ignored": 6,

@@ -49,7 +49,7 @@ class Process:
         in_thread = self._in_thread if world.settings.has_slow_threads else _inline
         self.engine = Engine(
             [world.definitions.flows[revision], world.definitions.children[revision]],
-            SimulatedStore(world.database, self.call, world.written, world.sends),
+            SimulatedStore(world.database, self.call, world.written, world.sends, lambda: world.sharding.of(self.name)),
             self,
             clock=self,
             options=world.settings.options,

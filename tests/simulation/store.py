@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,7 @@ from cloud_adapter.document import (
 )
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound, InvalidRequest, Unavailable
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
+from cloud_adapter.stores.firestore.shards import SHARD, Shards
 from cloud_adapter.stores.listings import PageReader, time_in
 from cloud_adapter.summaries import Due, Summary, read_due, summary_of
 
@@ -71,6 +72,7 @@ class Database:
         taken: Sequence[InboxEntry],
         *,
         create: bool,
+        shard: Document | None = None,
     ) -> Instance:
         """Writes a new instance (``create``), or one whose version is the stored one; gives it as it is written."""
         at, document = (instance.workflow, instance.id), encode(instance)
@@ -89,18 +91,28 @@ class Database:
             document = with_whole_history(instance, old["entries"])
         else:
             document = document | {"entries": [*old["entries"], *document["entries"]]}
-        self.documents[at] = version + 1, old | document
+        self.documents[at] = version + 1, old | document | (shard or {})
         self.damaged.pop(at, None)
         self.discard(taken)
         return written(instance, version + 1, document["entries_bytes"])
 
-    def due(self) -> list[Due]:
+    def index(self, shards: Sequence[int] | None = None) -> Iterator[tuple[int, Document]]:
+        """The documents with one of the shards; None: all."""
+        return (entry for entry in self.documents.values() if shards is None or entry[1].get(SHARD) in shards)
+
+    def due(self, shards: Sequence[int] | None = None) -> list[Due]:
         """What recovery finds, also of documents that are damaged."""
         return [
-            read_due(document, version)
-            for version, document in self.documents.values()
-            if document["wake_at"] is not None
+            read_due(document, version) for version, document in self.index(shards) if document["wake_at"] is not None
         ]
+
+    def add_shards(self, shards: Shards) -> int:
+        """Writes the shard of the documents that have none. Gives how many these were."""
+        without = [at for at, (_, document) in self.documents.items() if SHARD not in document]
+        for at in without:
+            version, document = self.documents[at]
+            self.documents[at] = version + 1, document | shards.fields(*at)
+        return len(without)
 
     def postpone(self, due: Due, until: datetime) -> None:
         version, document = self.documents.get((due.workflow, due.id), (None, {}))
@@ -128,8 +140,9 @@ class Database:
         for entry in entries:
             self.entries.pop((entry.workflow, entry.id, entry.name), None)
 
-    def readable(self) -> list[Instance]:
-        return [one for one in self.all() if (one.workflow, one.id) not in self.damaged]
+    def readable(self, shards: Sequence[int] | None = None) -> list[Instance]:
+        found = [decode(document, version) for version, document in self.index(shards)]
+        return [one for one in found if (one.workflow, one.id) not in self.damaged]
 
     def all(self) -> list[Instance]:
         return [decode(document, version) for version, document in self.documents.values()]
@@ -142,6 +155,7 @@ class SimulatedStore:
         call: carries a call to the database.
         written: told of each write that landed.
         holds: asked, when a write is sent, what is in it.
+        shards: asked at each call which shards are written and read, as by ``FirestoreStore``.
     """
 
     def __init__(
@@ -150,11 +164,13 @@ class SimulatedStore:
         call: Call,
         written: Observer = lambda old, new, keys, held: None,
         holds: Callable[[Instance], Any] = lambda instance: None,
+        shards: Callable[[], Shards] = Shards,
     ) -> None:
         self._database = database
         self._carry = call
         self._written = written
         self._holds = holds
+        self._shards = shards
         self._closed = False
 
     async def _call(self, name: str, land: Callable[[], Any]) -> Any:
@@ -175,12 +191,12 @@ class SimulatedStore:
         self, name: str, instance: Instance, keys: Sequence[KeyRecord], taken: Sequence[InboxEntry]
     ) -> Any:
         encode(instance)  # raises before the call
-        held = self._holds(instance)
+        held, shard = self._holds(instance), self._shards().fields(instance.workflow, instance.id)
 
         def land() -> Instance:
             at = instance.workflow, instance.id
             old = self._database.load(*at) if at in self._database.documents else None
-            written = self._database.write(instance, keys, taken, create=name == "create")
+            written = self._database.write(instance, keys, taken, create=name == "create", shard=shard)
             self._written(old, self._database.load(*at), keys, held)
             return written
 
@@ -227,7 +243,7 @@ class SimulatedStore:
         return record if record is not None and record.expires_at > now else None
 
     async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
-        return await self._due("due", lambda due: due.wake_at <= before, limit, after)
+        return await self._due("due", lambda due: due.wake_at <= before, limit, after, self._shards().read_values)
 
     async def postpone(self, due: Due, until: datetime) -> None:
         await self._call("postpone", lambda: self._database.postpone(due, until))
@@ -235,12 +251,19 @@ class SimulatedStore:
     async def postponed(self, now: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
         return await self._due("postponed", lambda due: due.postponed > 0 and due.wake_at > now, limit, after)
 
-    async def _due(self, name: str, condition: Callable[[Due], bool], limit: int, after: Due | None) -> Sequence[Due]:
+    async def _due(
+        self,
+        name: str,
+        condition: Callable[[Due], bool],
+        limit: int,
+        after: Due | None,
+        shards: Sequence[int] | None = None,
+    ) -> Sequence[Due]:
         def place(due: Due) -> tuple[datetime, str, str]:
             return due.wake_at, due.workflow, due.id
 
         def look() -> Sequence[Due]:
-            due = (one for one in self._database.due() if condition(one))
+            due = (one for one in self._database.due(shards) if condition(one))
             return sorted((one for one in due if after is None or place(one) > place(after)), key=place)[:limit]
 
         found: Sequence[Due] = await self._call(name, look)
@@ -263,8 +286,10 @@ class SimulatedStore:
         def place(summary: Summary) -> tuple[datetime, str]:
             return time_in(order, summary), summary.id
 
+        shards = None if order is Order.ID else self._shards().read_values
+
         def look() -> Page:
-            found = [summary_of(one) for one in self._database.readable() if one.workflow == workflow]
+            found = [summary_of(one) for one in self._database.readable(shards) if one.workflow == workflow]
             found = [one for one in found if status is None or one.status == status]
             wanted = (search or {}).items()
             found = [

@@ -39,6 +39,7 @@ from tests.simulation.queue import SimulatedQueue
 from tests.simulation.renaming import first_name, translated, translated_acts
 from tests.simulation.scenario import Scenario
 from tests.simulation.settings import Settings
+from tests.simulation.sharding import Sharding
 from tests.simulation.store import Database
 from tests.simulation.strangers import Stranger
 from tests.simulation.threads import late_threads
@@ -94,6 +95,7 @@ class World:
         self.queue = SimulatedQueue(self, scenario.stream("queue"), badness, deadline)
         self.durations = Durations(self)
         self.disturbances = Disturbances(self)
+        self.sharding = Sharding(self)
         self.hosting = Hosting(self)
         self.hosting.begin()
         self.models: dict[str, Model] = {}
@@ -110,6 +112,7 @@ class World:
             )
         self.applications = [Keeper(self, number) for number in range(3)] if settings.has_library else []
         self.disturbances.plan()
+        self.sharding.plan()
 
     def _adopt(self, born: Instance) -> Model:
         """A child: it may get a client of its own."""

@@ -74,11 +74,15 @@ class Shards:
         """Returns the field that a document gets; none if there is one shard."""
         return {} if self.count == 1 else {SHARD: crc32(f"{workflow}/{id}".encode()) % self.count}
 
+    @property
+    def read_values(self) -> Sequence[int] | None:
+        """The values that a query names. None: it finds documents with and without the field."""
+        return range(SHARDS_MAX) if self.are_read else None
+
     def ordered(self, query: AsyncQuery) -> AsyncQuery:
         """Returns a query, which is ordered by a time, on the index that is read."""
-        if not self.are_read:
-            return query
-        return query.where(filter=FieldFilter(SHARD, "in", [*range(SHARDS_MAX)]))
+        values = self.read_values
+        return query if values is None else query.where(filter=FieldFilter(SHARD, "in", [*values]))
 
 
 ONE_SHARD = Shards()
