@@ -49,6 +49,7 @@ OTHER = {
     "cloud_adapter.http.pages.forms": {"field.id", "fields[nearest].errors"},
     "cloud_adapter.http.pages.ui": {"card.message"},
     "cloud_adapter.queues.cloud_tasks_client": {"message.name"},
+    "cloud_adapter.stores.firestore.writes": {"write.update.name"},
     "cloud_adapter.tasks_emulator.task_messages": {"task.last_attempt.response_status.message"},
     "cloud_adapter.tasks_emulator.dispatch": {"job.status"},
     "cloud_adapter.tasks_emulator.queue_messages": {"changed.name"},

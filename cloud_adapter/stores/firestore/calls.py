@@ -17,10 +17,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
-from google.api_core.exceptions import ServiceUnavailable
+import grpc.aio
+from google.api_core.exceptions import ServiceUnavailable, from_grpc_error
+from google.api_core.gapic_v1.client_info import ClientInfo
+from google.api_core.gapic_v1.routing_header import to_grpc_metadata
 from google.api_core.retry import AsyncRetry, if_exception_type
 from google.auth.credentials import Credentials
 from google.cloud.firestore import (
@@ -28,16 +30,23 @@ from google.cloud.firestore import (
     AsyncCollectionReference,
     AsyncDocumentReference,
     AsyncQuery,
-    AsyncWriteBatch,
 )
+from google.cloud.firestore_v1 import __version__, types
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from cloud_adapter.document import Document
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.stores.firestore.documents import Snapshot
 from cloud_adapter.stores.firestore.refusals import google_errors
+from cloud_adapter.stores.firestore.writes import Writes
 
 READ_RETRY_SECONDS = 2.0
 """How long a read is retried while Firestore cannot be reached."""
+
+_COMMIT: Final = "/google.firestore.v1.Firestore/Commit"
+_CommitRequest: Final[Any] = types.CommitRequest.pb()
+_CommitResponse: Final[Any] = types.CommitResponse.pb()
+_CLIENT: Final = ClientInfo(gapic_version=__version__).to_grpc_metadata()  # type: ignore[no-untyped-call]
 
 _logger = logging.getLogger("gorchestrate.store")
 
@@ -101,10 +110,22 @@ class Calls:
 
     # --- writes ------------------------------------------------------------------------------
 
-    async def commit(self, batch: AsyncWriteBatch) -> Sequence[datetime | None]:
-        """Sends a batch. Returns the update time of each of its documents."""
-        results = await batch.commit(retry=None, timeout=self._timeout)
-        return [result.update_time for result in results]
+    def writes(self, client: AsyncClient) -> Writes:
+        """Returns the writes of a new commit, without any yet."""
+        return Writes(client._database_string)  # not public, as little as the metadata below
+
+    async def commit(self, client: AsyncClient, writes: Writes) -> Sequence[Timestamp]:
+        """Commits writes. Returns the update time of each document that they write."""
+        channel = client._firestore_api.transport.grpc_channel
+        commit = channel.unary_unary(_COMMIT, _CommitRequest.SerializeToString, _CommitResponse.FromString)
+        route = to_grpc_metadata((("database", writes.request.database),))  # type: ignore[no-untyped-call]
+        try:
+            response = await commit(
+                writes.request, timeout=self._timeout, metadata=(*client._rpc_metadata, route, _CLIENT)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise from_grpc_error(error) from error  # type: ignore[no-untyped-call]
+        return [result.update_time for result in response.write_results]
 
     async def create(self, reference: AsyncDocumentReference, document: Document) -> None:
         """Creates a document. Raises ``AlreadyExists`` if it exists."""

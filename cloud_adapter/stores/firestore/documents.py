@@ -20,11 +20,8 @@ from google.cloud.firestore import (
     ArrayUnion,
     AsyncClient,
     AsyncDocumentReference,
-    AsyncWriteBatch,
     DocumentSnapshot,
-    WriteOption,
 )
-from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic_core import from_json, to_json
 
 from cloud_adapter.document import (
@@ -39,6 +36,7 @@ from cloud_adapter.document import (
 )
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from cloud_adapter.names import check_id
+from cloud_adapter.stores.firestore.writes import Writes
 from cloud_adapter.stores.listings import EPOCH
 from cloud_adapter.summaries import SUMMARY_FIELDS, Due, Summary, read_due, read_summary, stored_error
 from workflow_core import Status
@@ -134,13 +132,12 @@ def check_responses(id: str, keys: Sequence[KeyRecord]) -> None:
 
 
 def record_keys(
-    client: AsyncClient,
-    batch: AsyncWriteBatch,
+    writes: Writes,
     instance: AsyncDocumentReference,
     keys: Sequence[KeyRecord],
     expired: Mapping[str, Snapshot],
 ) -> None:
-    """Adds the records of keys to a batch. They replace the expired ones."""
+    """Adds the records of keys. They replace the expired ones."""
     for key in keys:
         record = {
             "key": key.key,
@@ -150,10 +147,9 @@ def record_keys(
         }
         reference = key_reference(instance, key.key)
         if key.key in expired:
-            version = version_of(expired[key.key].update_time)
-            batch.update(reference, record, option=unless_changed(client, version))
+            writes.update(reference, record, version_of(expired[key.key].update_time))
         else:
-            batch.create(reference, record)
+            writes.create(reference, record)
 
 
 def update_of(instance: Instance, document: Document, *, replaces_history: bool = False) -> Document:
@@ -246,12 +242,6 @@ def version_of(update_time: Any) -> int:
     never compare equal."""
     at = update_time.timestamp_pb() if hasattr(update_time, "timestamp_pb") else update_time
     return int(at.seconds) * 10**9 + int(at.nanos)
-
-
-def unless_changed(client: AsyncClient, version: int) -> WriteOption:
-    """Returns a write option that fails the write if its document is no longer at that version."""
-    seconds, nanos = divmod(version, 10**9)
-    return client.write_option(last_update_time=Timestamp(seconds=seconds, nanos=nanos))
 
 
 def _plain(at: datetime) -> datetime:

@@ -118,10 +118,10 @@ def _has_shard(snapshot: Snapshot) -> bool:
 
 async def _add_shard(calls: Calls, client: AsyncClient, workflow: str, snapshot: Snapshot, shards: Shards) -> None:
     for _ in range(WRITE_ATTEMPTS_MAX):
-        batch = client.batch()
-        batch.update(snapshot.reference, shards.fields(workflow, snapshot.id))
+        writes = calls.writes(client)
+        writes.update(snapshot.reference, shards.fields(workflow, snapshot.id), None)
         try:
-            await calls.commit(batch)
+            await calls.commit(client, writes)
             return
         except NotFound:  # it was deleted meanwhile
             return

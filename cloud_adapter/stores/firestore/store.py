@@ -5,10 +5,10 @@ The documents are in ``documents``, the calls in ``calls``, and the translation 
 never reads the contents of an execution or of the user's fields, never reads a clock, and translates all errors of
 Google's libraries.
 
-Theory of operation. A commit is one batch, which Firestore applies completely or not at all. The instance is updated
+Theory of operation. A commit is one RPC, which Firestore applies completely or not at all. The instance is updated
 only if the time of its last update is the version that was loaded. The record of a key is created, and creation fails
 if the record exists. A recorded key is therefore found without reading it first. Only a record that may have expired is
-read, and it is replaced only if it is still what was read. A write without such a condition, or in a second batch,
+read, and it is replaced only if it is still what was read. A write without such a condition, or in a second RPC,
 would break this.
 
 The entries of a history are an array, which loads leave out. A commit adds its entries with a transform of the same
@@ -46,7 +46,6 @@ from google.auth.credentials import Credentials
 from google.cloud.firestore import (
     AsyncClient,
     AsyncDocumentReference,
-    AsyncWriteBatch,
     FieldFilter,
 )
 
@@ -84,7 +83,6 @@ from cloud_adapter.stores.firestore.documents import (
     key_of,
     key_reference,
     record_keys,
-    unless_changed,
     update_of,
     version_of,
 )
@@ -92,6 +90,7 @@ from cloud_adapter.stores.firestore.keys import expired_keys, unexpired_keys
 from cloud_adapter.stores.firestore.queries import TIMES, cursor_id, due_instances, listing, owners, summaries
 from cloud_adapter.stores.firestore.refusals import WRITE_ATTEMPTS_MAX, contended, refused
 from cloud_adapter.stores.firestore.shards import ONE_SHARD, Shards, add_shards, run_merged
+from cloud_adapter.stores.firestore.writes import Writes
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
 from cloud_adapter.summaries import Due
 
@@ -146,12 +145,12 @@ class FirestoreStore:
             reference = instance_reference(client, instance.workflow, instance.id)
             expired: Mapping[str, Snapshot] = {}
             for _ in range(WRITE_ATTEMPTS_MAX):
-                batch = client.batch()
+                writes = self._calls.writes(client)
                 with refused(instance):
-                    batch.create(reference, document)
-                record_keys(client, batch, reference, keys, expired)
+                    writes.create(reference, document)
+                record_keys(writes, reference, keys, expired)
                 try:
-                    await self._commit(batch, instance)
+                    await self._commit(client, writes, instance)
                     return
                 except (AlreadyExists, Aborted):
                     pass
@@ -196,14 +195,14 @@ class FirestoreStore:
                 update = update_of(instance, document, replaces_history=True)
             expired: Mapping[str, Snapshot] = {}
             for _ in range(WRITE_ATTEMPTS_MAX):
-                batch = client.batch()
+                writes = self._calls.writes(client)
                 with refused(instance):
-                    batch.update(reference, update, option=unless_changed(client, instance.version))
-                record_keys(client, batch, reference, keys, expired)
+                    writes.update(reference, update, instance.version)
+                record_keys(writes, reference, keys, expired)
                 for entry in taken:
-                    batch.delete(entry_reference(client, entry))
+                    writes.delete(entry_reference(client, entry))
                 try:
-                    return written(instance, await self._commit(batch, instance), document["entries_bytes"])
+                    return written(instance, await self._commit(client, writes, instance), document["entries_bytes"])
                 except AlreadyExists:
                     if not keys:
                         raise
@@ -254,10 +253,10 @@ class FirestoreStore:
         """See ``ports.Store.discard``."""
         async with self._calls.begin() as client:
             for first in range(0, len(entries), DELETES_PER_COMMIT):
-                batch = client.batch()
+                writes = self._calls.writes(client)
                 for entry in entries[first : first + DELETES_PER_COMMIT]:
-                    batch.delete(entry_reference(client, entry))
-                await self._calls.commit(batch)
+                    writes.delete(entry_reference(client, entry))
+                await self._calls.commit(client, writes)
 
     async def uncollected(
         self, before: datetime, limit: int = 100, *, since: datetime | None = None
@@ -345,11 +344,10 @@ class FirestoreStore:
         """See ``ports.Store.postpone``."""
         update = {"wake_at": until, "postponed": due.postponed + 1, "postponed_until": until}
         async with self._calls.begin() as client:
-            batch = client.batch()
-            reference = instance_reference(client, due.workflow, due.id)
-            batch.update(reference, update, option=unless_changed(client, due.version))
+            writes = self._calls.writes(client)
+            writes.update(instance_reference(client, due.workflow, due.id), update, due.version)
             with suppress(FailedPrecondition, NotFound, Aborted):
-                await self._calls.commit(batch)
+                await self._calls.commit(client, writes)
 
     async def postponed(self, now: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
         """See ``ports.Store.postponed``."""
@@ -381,8 +379,8 @@ class FirestoreStore:
             raise Conflict(f"{instance.workflow!r} {instance.id!r} is no longer at version {instance.version}")
         return entries_of(snapshot)
 
-    async def _commit(self, batch: AsyncWriteBatch, instance: Instance) -> int:
-        """Writes the batch. Returns the new version of its first document, which is the instance's."""
+    async def _commit(self, client: AsyncClient, writes: Writes, instance: Instance) -> int:
+        """Commits the writes. Returns the new version of its first document, which is the instance's."""
         with refused(instance):
-            updated_at, *_ = await self._calls.commit(batch)
+            updated_at, *_ = await self._calls.commit(client, writes)
         return version_of(updated_at)
