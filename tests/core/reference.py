@@ -156,6 +156,11 @@ class Visit:
     depth: int = 0
     is_in_body: bool = True
 
+    @property
+    def can_cover(self) -> bool:
+        """Whether it covers what is started: in an ``except_`` section, only a ``finally_`` section is left."""
+        return self.is_in_body or self.statement.cleanup is not None
+
 
 class DuplicateId(Exception):
     """A thread was started under the id of a live one."""
@@ -499,7 +504,7 @@ class Reference:
         found: list[tuple[RefThread, Visit, bool]] = []
         by_branch = False
         while True:
-            found += [(thread, visit, by_branch) for visit in reversed(thread.tries) if visit.is_in_body]
+            found += [(thread, visit, by_branch) for visit in reversed(thread.tries) if visit.can_cover]
             parent = next((one for one in self.threads if thread.parent and one.id == thread.parent), None)
             if parent is None:
                 return found + thread.covers
@@ -508,7 +513,7 @@ class Reference:
     def covering(self, thread: RefThread, error: Exception) -> tuple[RefThread, Visit, bool] | None:
         """Where the error of a thread that was started is thrown."""
         for inside, visit, by_branch in thread.covers:
-            if inside not in self.threads or visit not in inside.tries or not visit.is_in_body:
+            if inside not in self.threads or visit not in inside.tries or not visit.can_cover:
                 continue
             reason = self.reason(inside, visit)
             if isinstance(reason, Canceled) or (isinstance(reason, Late) and reason.target.level < visit.level):
@@ -735,6 +740,9 @@ class Reference:
     def cancel_thread(self, thread: RefThread) -> None:
         if thread.cleaning:
             thread.is_canceled = thread.is_doomed = True
+            for reason in (*thread.lates, thread.outcomes.get(0)):  # the cancellation takes its place
+                if isinstance(reason, Thrown) and (reason.target is None or not reason.target.depth):
+                    reason.failed = []
         elif thread.at is None:
             self.end(thread)
         elif isinstance(thread.at.statement, Parallels) and (children := self.children(thread)):

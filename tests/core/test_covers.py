@@ -107,12 +107,15 @@ def test_an_except_inside_does_not_catch_it_but_finally_runs() -> None:
     assert logged(Try("try", side(), inner).except_(Broken, CAUGHT)) == ["fail", "cleaned", "caught"]
 
 
-def test_an_except_section_of_the_try_is_not_covered() -> None:
-    attempt = Try("try", side(), Fail("own", "own")).except_(Exception, wait("long"), name="handling").finally_(CLEAN)
-    order, execution = play(flow(attempt), "FAIL", end="failed")
-    assert order.log == ["fail"]
+def test_in_an_except_section_only_the_finally_section_is_left() -> None:
+    attempt = Try("try", side(), Fail("own", "own")).except_(Exception, wait("long"), name="handling")
+    order, execution = play(flow(attempt, do("end")), "FAIL", end="failed")
     assert standing(execution) == {"main": "long", "side": "side fails"}
-    assert logged(Try("outer", attempt).except_(Broken, CAUGHT)) == ["fail", "cleaned", "caught"]
+    order, execution = play(flow(attempt.finally_(CLEAN)), "FAIL", end="failed")
+    assert (order.log, standing(execution)) == (["fail", "cleaned"], {"main": "long", "side": "side fails"})
+    assert logged(Try("outer", attempt.finally_(CLEAN)).except_(Broken, CAUGHT)) == ["fail", "cleaned", "caught"]
+    starts = Try("try", do("work"), Fail("own", "own")).except_(Exception, side(), wait("long"), name="handling")
+    assert logged(Try("outer", starts.finally_(CLEAN)).except_(Broken, CAUGHT)) == ["work", "fail", "cleaned", "caught"]
 
 
 def test_what_nothing_catches_fails_the_instance_where_it_stands() -> None:

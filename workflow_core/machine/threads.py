@@ -85,7 +85,7 @@ def _covers(machine: MachineState, thread: Thread, guard: Guard | None) -> list[
     while True:
         inside = guard
         while inside is not None:
-            if inside.is_body:
+            if inside.is_try:
                 found.append(Cover(inside.name, thread.id, by_branch))
             inside = inside.outer
         parent = machine.execution.thread(thread.parent) if thread.parent else None

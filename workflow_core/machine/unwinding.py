@@ -102,8 +102,8 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
     error = leave.error
     doomed = leave.kind is _CANCEL or _is_doomed(thread)
     while guard is not None:
-        if guard.is_body and (thread.pending or leave.until):
-            leave = _left_body(thread, guard, leave)
+        if guard.is_try and (thread.pending or leave.until):
+            leave = _left_try(thread, guard, leave)
         clause = None if error is None or leave.until else _clause(guard, error, doomed)
         if clause is not None and (overdue := _overdue(thread, guard, clause)) is not None:
             leave, error, clause = overdue, overdue.error, None
@@ -156,7 +156,7 @@ def _overdue(thread: Thread, guard: Guard, clause: Clause) -> Leave | None:
     found: Leave | None = None
     around = guard.outer
     while around is not None:
-        if (around.late_at >= 0 or around.is_body) and not clause.entry.cleanups[around.depth :]:
+        if (around.late_at >= 0 or around.is_try) and not clause.entry.cleanups[around.depth :]:
             found = next((leave for leave in thread.pending.values() if _target(leave) == around.name), found)
         around = around.outer
     return found
@@ -167,10 +167,11 @@ def _target(leave: Leave) -> str:
     return leave.step if leave.kind is _LATE else leave.until
 
 
-def _left_body(thread: Thread, guard: Guard, leave: Leave) -> Leave:
-    """Returns the reason with which a thread goes on that leaves the statements of a ``Try``: an error that was thrown
-    there is now caught like any other. Errors that still wait for the end of a cleanup inside are forgotten, because
-    another one has overtaken them. The threads that failed with them continue if that fails the instance."""
+def _left_try(thread: Thread, guard: Guard, leave: Leave) -> Leave:
+    """Returns the reason with which a thread goes on that leaves the statements of a ``Try``, or an ``except_`` section
+    of it: an error that was thrown there is now caught like any other. Errors that still wait for the end of a cleanup
+    inside are forgotten, because another one has overtaken them. The threads that failed with them continue if that
+    fails the instance."""
     for name, waiting in list(thread.pending.items()):
         if waiting.until == guard.name:
             del thread.pending[name]
@@ -283,7 +284,7 @@ def _covering(machine: MachineState, thread: Thread, error: ErrorInfo) -> tuple[
         if inside is None or not inside.step:
             continue
         instruction = start_of(machine, inside)
-        guard = next((one for one in _around(instruction) if one.name == cover.statement and one.is_body), None)
+        guard = next((one for one in _around(instruction) if one.name == cover.statement and one.is_try), None)
         if guard is None:
             continue
         reason = _reason(inside, instruction, guard)

@@ -64,7 +64,7 @@ class Guard:
         late_at: for a ``Within``, where ``on_timeout`` begins; -1 otherwise. ``late`` is the instruction there.
         timer: for a ``Within``, the select of its timer, in a thread of its own.
         depth: the number of ``finally_`` sections around it; see ``Instruction.cleanups``.
-        is_body: whether it is around the statements of a ``Try``, and not around its ``except_`` sections.
+        is_try: whether it is a ``Try``, and not a ``Within``.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Guard:
     late: Instruction = field(init=False, repr=False, compare=False)
     timer: Instruction | None = field(default=None, repr=False, compare=False)
     depth: int = 0
-    is_body: bool = False
+    is_try: bool = False
 
 
 # --- instructions ----------------------------------------------------------------------------

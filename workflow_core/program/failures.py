@@ -30,13 +30,13 @@ def try_(assembly: Assembly, statement: Try) -> None:
         raise DefinitionError(f"Try {name!r}", "it catches nothing", "Add .except_(...) or .finally_(...).")
     outer, caught = assembly.guard, assembly.caught
     clauses = tuple(_clause(assembly, clause) for clause in statement.excepts)
-    body = Guard(name, clauses, outer, assembly.region, depth=len(assembly.cleanups), is_body=True)
+    body = Guard(name, clauses, outer, assembly.region, depth=len(assembly.cleanups), is_try=True)
     guards, handling, crossing = [body], outer, Crossing(body)
     if statement.cleanup is not None:
-        handling = Guard(name, (), outer, assembly.region)
+        handling = Guard(name, (), outer, assembly.region, depth=len(assembly.cleanups), is_try=True)
         guards.append(handling)
         assembly.nest.append(crossing)
-    covers = _starts_thread(statement.body)
+    covers = _starts_thread((statement.body, statement.excepts))
     if covers or statement.cleanup is not None:
         assembly.emit(OpenOp(name, covers=covers))
     assembly.guards += guards
