@@ -31,15 +31,7 @@ def fan_out(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
     return generate.fan_out(data, calm=calm, children=True)
 
 
-def covered(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
-    """Threads that are started inside of a ``Try``, without deadlines: the model cannot move a thread into these."""
-    return generate.covered(data, calm=calm, deadlines=False)
-
-
-SHAPES = (
-    *(generate.definition, with_children, fan_out) * 2,
-    *(generate.orders, generate.inbox, generate.cleanups, covered),
-)
+SHAPES = (*(generate.definition, with_children, fan_out) * 2, generate.orders, generate.inbox, generate.cleanups)
 
 
 class Definitions:
