@@ -138,12 +138,17 @@ class Leave:
         step: for an error, the name of the statement that the thread was at; for a race that is won, the name of the
             branch that has ended first; for a deadline that has passed, the name of the ``Within``.
         pc: for an error, the pc of the thread at that statement.
+        until: for the error of another thread, the name of the ``Try`` in which that was started: no ``except_``
+            section inside of it catches the error.
+        failed: the threads that have failed with the error. They continue if it fails the instance and that is retried.
     """
 
     kind: LeaveKind
     error: ErrorInfo | None = None
     step: str = ""
     pc: int = 0
+    until: Annotated[str, Field(exclude_if=lambda until: not until)] = ""
+    failed: list[Thread] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -203,6 +208,21 @@ class Parent:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """A ``Try`` in which a thread was started: if the thread fails, its error is thrown there.
+
+    Attributes:
+        statement: the name of the ``Try``.
+        thread: the id of the thread that is in it.
+        by_branch: whether a branch of that thread has started the thread, and starts it again if it is repeated.
+    """
+
+    statement: str
+    thread: str
+    by_branch: bool = False
+
+
 @dataclass(slots=True)
 class Thread:
     """One thread of an instance. A thread that has ended is removed from the list.
@@ -222,6 +242,7 @@ class Thread:
         caused_by: see ``StepContext``.
         watches: if it is the timer of a ``Within``, the id of the thread that is in its section; otherwise empty.
         locals: the local variables of a plain definition that are needed where it rests, as JSON data.
+        covers: if it was started by a ``Go`` inside of a ``Try``, each such ``Try``, the innermost first.
     """
 
     id: str
@@ -241,6 +262,7 @@ class Thread:
     caused_by: str = ""
     watches: str = ""
     locals: dict[str, Any] = field(default_factory=dict)
+    covers: list[Cover] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -301,7 +323,7 @@ class Execution:
         """
         # Positional collections take half the time of the default factories.
         main = Thread(
-            MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {}, None, caused_by, "", {}
+            MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {}, None, caused_by, "", {}, []
         )
         program = workflow.__program__
         name, version, fields_version = program.workflow, program.version, program.fields_version
@@ -329,7 +351,7 @@ class Execution:
         for thread in data["threads"]:
             thread["waits"] = [shown_wait(wait) for wait in thread["waits"]]
             thread["locals"] = {key: value for key, value in thread["locals"].items() if not is_hidden(key)}
-            for name in ("caused_by", "watches", "locals"):
+            for name in ("caused_by", "watches", "locals", "covers"):
                 if not thread[name]:
                     del thread[name]
         data["teardowns"] = [shown_teardown(teardown) for teardown in data["teardowns"]]
@@ -371,8 +393,8 @@ _NOT_SHOWN: Any = {
         "__all__": {
             "error": {"args"},
             "errors": {"__all__": {"args"}},
-            "pending": {"__all__": {"error": {"args"}}},
-            "leaving": {"error": {"args"}},
+            "pending": {"__all__": {"error": {"args"}, "failed": True}},
+            "leaving": {"error": {"args"}, "failed": True},
         }
     },
 }

@@ -43,6 +43,7 @@ class AnyThread(Protocol):
     retry_at: Any
     parent: str
     watches: str
+    covers: list[Any]
 
 
 _T = TypeVar("_T", bound=AnyThread)
@@ -256,6 +257,7 @@ def copied_thread(thread: Any) -> Any:
         thread.caused_by,
         thread.watches,
         deepcopy(thread.locals) if thread.locals else {},
+        [*thread.covers],
     )
 
 

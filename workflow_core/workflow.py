@@ -24,8 +24,8 @@ from workflow_core.plain.vocabulary import Method
 from workflow_core.principal import Action, Principal
 from workflow_core.program.compiler import compile_definition
 from workflow_core.program.program import Program
-from workflow_core.program.replacements import WorkflowClass
 from workflow_core.program.scope import ANNOTATION_NAMES, Scope, surrounding_names
+from workflow_core.replacements import WorkflowClass
 from workflow_core.retry import Retry
 from workflow_core.search_fields import check_search_fields
 from workflow_core.signatures import is_async, parameters

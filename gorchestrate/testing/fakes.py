@@ -11,7 +11,7 @@ from workflow_core import ActivityContext, DefinitionError, Fail, S, Step, StepC
 from workflow_core.events import EVENT_MARK, event_mark
 from workflow_core.plain.methods import method_of
 from workflow_core.plain.vocabulary import ActivityMethod, Method, StepMethod
-from workflow_core.program.replacements import original, own_attributes
+from workflow_core.replacements import original, own_attributes
 from workflow_core.signatures import is_async
 
 _KEPT = ("__doc__", "create_fields", "search_fields", "access")

@@ -242,6 +242,46 @@ def deadlines(data: bytes, *, calm: bool = False) -> list[Spec]:
     return [*threads, within, *tape.many(1, 3, lambda: tape.statement(DEPTH, in_loop=False))]
 
 
+def covered(data: bytes, *, calm: bool = False, deadlines: bool = True) -> list[Spec]:
+    """Threads that are started inside of a ``Try`` and fail, while the thread that has started them waits there, leaves
+    it, is in it again, or is in a cleanup."""
+    tape = Tape(data, calm=calm, deadlines=deadlines)
+
+    def go() -> Spec:
+        body: list[Spec] = [tape.select(0, in_loop=False), *tape.block(0, in_loop=False, least=0)]
+        if tape.below(4) == 0:
+            body = [attempt(0) if tape.below(2) else started(body), *body]
+        return started([*body, *([] if calm else [("fail", tape.below(3))])])
+
+    def started(body: list[Spec]) -> Spec:
+        return ("section", "", [("go", "log", body), ("do", tape.effect())])  # what is logged is in the next id
+
+    def attempt(depth: int) -> Spec:
+        waits: list[Spec] = [*tape.many(0, 2, go), tape.select(0, in_loop=False)]
+        body = [*waits, inside(depth - 1), *tape.block(0, in_loop=False, least=0)] if depth else waits
+        excepts = tape.many(0, 1, lambda: (tape.below(len(ERRORS) + 2), tape.block(0, in_loop=False, least=0)))
+        cleanup = [tape.select(0, in_loop=False), *tape.thread_body(0, in_cleanup=True)] if tape.below(2) else None
+        if cleanup and not calm and tape.below(3) == 0:
+            cleanup.append(("fail", tape.below(3)))
+        return ("try", body, excepts or ([] if cleanup else [(len(ERRORS) + 1, [])]), cleanup)
+
+    def inside(depth: int) -> Spec:
+        kind = tape.of(("try", "try", "race", "parallel", "each", "within" if deadlines else "try"))
+        if kind in ("race", "parallel"):
+            branches = tape.many(
+                1, 2, lambda: [attempt(depth)] if tape.below(2) else [go(), tape.select(0, in_loop=False)]
+            )
+            return (kind, branches, False) if kind == "race" else (kind, branches)
+        if kind == "each":
+            return (kind, (2,), tape.below(3), [attempt(depth)])
+        return attempt(depth) if kind == "try" else ("within", [attempt(depth)], [] if tape.below(2) else None)
+
+    whole: list[Spec] = [attempt(2), *tape.block(0, in_loop=False, least=0)]
+    if tape.below(2):
+        whole = [("while", None, tape.select(0, in_loop=True), whole)]
+    return [*tape.many(0, 1, go), *whole, *tape.block(0, in_loop=False)]
+
+
 def errand(data: bytes, *, calm: bool = False) -> list[Spec]:
     """The definition of a child: it ends soon."""
     tape = Tape(data, calm=calm)
@@ -312,6 +352,7 @@ SPECS: SearchStrategy[list[Spec]] = (
     | _BYTES.map(cleanups)
     | _BYTES.map(fan_out)
     | _BYTES.map(deadlines)
+    | _BYTES.map(covered)
 )
 
 

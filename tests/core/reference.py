@@ -33,6 +33,12 @@ When the deadline of a ``Within`` has passed, its error is thrown in the same wa
 cancellation. If that section fails, or a branch that the deadline has canceled, the deadline replaces the error where
 an ``except_`` section inside of the ``Within`` would catch it.
 
+The error of a thread that a ``Go`` has started is thrown in the same way, where a thread is still in a ``Try`` around
+the ``Go``: it passes the ``except_`` sections inside of this ``Try``. In a ``finally_`` section inside, it waits for
+the end of the section, as a deadline does. It fails the instance if all these were left, if it is caught nowhere and no
+``finally_`` section is on its way, or if the thread already leaves for a reason that leads further out. If an error of
+another thread leads there or further out, that one alone is thrown.
+
 The first branch of a race to end cancels the others in the same way. When all have ended, the race goes on, or fails if
 a ``finally_`` section of the others has failed.
 """
@@ -42,7 +48,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from workflow_core import (
     Activity,
@@ -90,10 +96,17 @@ Parallels = (Parallel, Race, ForEach)
 
 
 class Thrown(Exception):
-    """An error without a further attempt: its statement, and the position of its thread."""
+    """An error without a further attempt: its statement, and the position of its thread.
 
-    def __init__(self, error: Exception, statement: str, at: Rest | None, pc: int) -> None:
+    Attributes:
+        target: for the error of another thread, the ``Try`` in which that was started.
+        failed: the threads that have failed with it, and stand where they failed if it fails the instance.
+    """
+
+    def __init__(self, error: Exception, statement: str, at: Rest | None, pc: int, target: Visit | None = None) -> None:
         super().__init__(error, statement)
+        self.target: Any = target
+        self.failed: list[RefThread] = []
         self.pc = pc
         self.error = error
         self.statement = statement
@@ -120,12 +133,33 @@ class Late(Exception):
     """Thrown into a thread when the deadline of a ``Within`` has passed.
 
     Attributes:
-        timer: the timer of the visit to the ``Within``.
+        target: the timer of the visit to the ``Within``.
     """
 
     def __init__(self, timer: RefThread) -> None:
         super().__init__()
-        self.timer = timer
+        self.target = timer
+
+
+@dataclass(eq=False)
+class Visit:
+    """A visit of a thread to a ``Try``.
+
+    Attributes:
+        level: the number of visits to a ``Try`` or a ``Within`` around it.
+        depth: the number of ``finally_`` sections around it.
+        is_in_body: the thread is in the statements of the ``Try``.
+    """
+
+    statement: Try
+    level: int = 0
+    depth: int = 0
+    is_in_body: bool = True
+
+    @property
+    def can_cover(self) -> bool:
+        """Whether it covers what is started: in an ``except_`` section, only a ``finally_`` section is left."""
+        return self.is_in_body or self.statement.cleanup is not None
 
 
 class DuplicateId(Exception):
@@ -158,8 +192,11 @@ class RefThread:
     is_doomed: bool = False
     leaving: Exception | None = None
     timers: list[RefThread] = field(default_factory=list)
-    lates: list[Late] = field(default_factory=list)
-    overtaken: list[Late] = field(default_factory=list)
+    lates: list[Late | Thrown] = field(default_factory=list)
+    overtaken: list[Late | Thrown] = field(default_factory=list)
+    outcomes: dict[int, Leave | Exception] = field(default_factory=dict)
+    tries: list[Visit] = field(default_factory=list)
+    covers: list[tuple[RefThread, Visit, bool]] = field(default_factory=list)
     watched: RefThread | None = None
     level: int = 0
     depth: int = 0
@@ -276,7 +313,7 @@ class Reference:
                 id = statement.id
                 name = prefix + statement.name
                 id = name if id is None else str(self.call(id)) if callable(id) else id
-                self.start(id, statement.body, prefix, self.current)
+                self.start(id, statement.body, prefix, self.current).covers = self.covers_of(self.current)
             case Sleep() | Activity() | Child():
                 yield Rest(prefix + statement.name, statement, prefix)
             case Do():
@@ -312,18 +349,22 @@ class Reference:
         thread = self.current
         in_cleanup = thread.cleaning > 0
         depth, caught = len(thread.items), len(thread.errors)
+        visit = self.enter_try(thread, statement, prefix)
         is_abandoned = is_late = False
         outcome: Leave | Exception = None
         try:
             try:
                 outcome = yield from self.section(statement.body, prefix)
             except Thrown as thrown:
+                self.leave_body(thread, visit, thrown)
+                if thrown.target is not None:
+                    raise
                 clause = next((one for one in statement.excepts if isinstance(thrown.error, one.types)), None)
                 if clause is None or (thread.is_doomed and not in_cleanup):
                     raise
-                overdue = [late for late in thread.overtaken if late.timer.depth == thread.cleaning]
+                overdue = [late for late in thread.overtaken if late.target.depth == thread.cleaning]
                 if overdue:
-                    raise min(overdue, key=lambda late: late.timer.level) from None
+                    raise min(overdue, key=lambda late: late.target.level) from None
                 del thread.items[depth:]
                 self.catch(prefix + clause.name, thrown.error)
                 if clause.then is not None:
@@ -342,23 +383,32 @@ class Reference:
             is_abandoned = True
             raise
         finally:
+            if not is_abandoned:
+                self.leave_body(thread, visit, outcome)
+                thread.tries.remove(visit)
             if statement.cleanup is not None and not is_abandoned:
                 del thread.items[depth:], thread.errors[caught:]
-                try:
-                    yield from self.clean_up(statement, prefix, outcome)
-                except Thrown:
-                    thread.overtaken += [late for late in thread.lates if late.timer.depth == thread.cleaning]
-                    thread.overtaken += [outcome] if isinstance(outcome, Late) else []
-                    raise
-                finally:
-                    due = [late for late in thread.lates if late.timer.depth == thread.cleaning]
-                    thread.lates = [late for late in thread.lates if late not in due]
-                if thread.is_canceled and not thread.cleaning and not is_late:
-                    raise Canceled
-                late = min(due, key=lambda late: late.timer.level, default=None)
-                is_outer = isinstance(outcome, Late) and late and outcome.timer.level < late.timer.level
-                if late is not None and not isinstance(outcome, Canceled) and not is_outer:
-                    raise late
+                yield from self.cleaned_up(statement, prefix, outcome, is_late=is_late)
+
+    def cleaned_up(self, statement: Try, prefix: str, outcome: Leave | Exception, *, is_late: bool) -> Walk:
+        """Runs a ``finally_`` section, and throws what has waited for its end."""
+        thread = self.current
+        try:
+            leave = yield from self.clean_up(statement, prefix, outcome)
+        except Thrown:
+            thread.overtaken += [late for late in thread.lates if late.target.depth == thread.cleaning]
+            thread.overtaken += [outcome] if has_target(outcome) else []
+            raise
+        finally:
+            due = [late for late in thread.lates if late.target.depth == thread.cleaning]
+            thread.lates = [late for late in thread.lates if late not in due]
+        if thread.is_canceled and not thread.cleaning and not is_late:
+            raise Canceled
+        late = min(due, key=lambda late: late.target.level, default=None)
+        is_outer = has_target(outcome) and late and outcome.target.level < late.target.level
+        if late is not None and not isinstance(outcome, Canceled) and not is_outer:
+            raise late
+        return leave
 
     def within(self, statement: Within, prefix: str) -> Walk:
         thread, name = self.current, prefix + statement.name
@@ -368,7 +418,7 @@ class Reference:
         try:
             return (yield from self.section(statement.body, prefix))
         except Late as late:
-            if late.timer is not timer:
+            if late.target is not timer:
                 raise
         except GeneratorExit:
             is_abandoned = True
@@ -376,8 +426,7 @@ class Reference:
         finally:
             if not is_abandoned:
                 self.unwatch(timer)
-                thread.lates = [late for late in thread.lates if late.timer is not timer]
-                thread.overtaken = [late for late in thread.overtaken if late.timer is not timer]
+                forget(thread, timer)
         del thread.items[items:], thread.errors[errors:]
         if statement.late is not None:
             return (yield from self.section(statement.late, prefix))
@@ -392,7 +441,7 @@ class Reference:
             raise DuplicateId(id)
         timer = self.thread_type(id, self.section(Section(()), prefix))
         timer.at, timer.pc, timer.watched = Rest(name, statement, prefix), self.pc, thread
-        timer.level, timer.depth = len(thread.timers), thread.cleaning
+        timer.level, timer.depth = len(thread.timers) + len(thread.tries), thread.cleaning
         thread.timers.append(timer)
         self.threads.append(timer)
         return timer
@@ -410,18 +459,111 @@ class Reference:
         thread, late = timer.watched, Late(timer)
         assert thread is not None and thread.at is not None
         self.threads.remove(timer)
-        if thread.cleaning > timer.depth:
-            thread.lates.append(late)
+        self.interrupt(thread, late)
+
+    def interrupt(self, thread: RefThread, reason: Late | Thrown) -> None:
+        """Throws a reason to leave into a thread, which may have to wait for the end of a cleanup or of branches."""
+        assert thread.at is not None and reason.target is not None
+        if thread.cleaning > reason.target.depth:
+            thread.lates.append(reason)
         elif isinstance(thread.at.statement, Parallels) and (children := self.children(thread)):
-            is_outer = isinstance(thread.leaving, Late) and thread.leaving.timer.level < timer.level
-            if not isinstance(thread.leaving, Canceled) and not is_outer:
-                thread.leaving = late
+            leaving = thread.leaving
+            is_outer = has_target(leaving) and leaving.target.level < reason.target.level
+            if not isinstance(leaving, Canceled) and not is_outer:
+                thread.leaving = reason
             for child in children:
                 if child in self.threads:
                     self.cancel_thread(child)
         else:
             thread.leaving = None
-            self.throw(thread, late)
+            self.throw(thread, reason)
+
+    # --- errors of threads that were started ---------------------------------------------
+
+    def enter_try(self, thread: RefThread, statement: Try, prefix: str) -> Visit:
+        visit = self.visit(thread, statement, prefix)
+        visit.level, visit.depth, visit.is_in_body = len(thread.timers) + len(thread.tries), thread.cleaning, True
+        thread.tries.append(visit)
+        return visit
+
+    def visit(self, thread: RefThread, statement: Try, prefix: str) -> Visit:
+        return Visit(statement)
+
+    def leave_body(self, thread: RefThread, visit: Visit, outcome: Leave | Exception) -> None:
+        visit.is_in_body = False
+        if isinstance(outcome, Thrown):
+            overtaken = (late for late in (*thread.lates, *thread.overtaken) if late.target is visit)
+            outcome.failed += [one for late in overtaken for one in late.failed if one not in outcome.failed]
+        forget(thread, visit)
+        if isinstance(outcome, Thrown) and outcome.target is visit:
+            outcome.target = None
+
+    def covers_of(self, thread: RefThread) -> list[tuple[RefThread, Visit, bool]]:
+        """Each ``Try`` that the thread or one that waits for it is in, the innermost first, and those of the thread
+        that has started it."""
+        found: list[tuple[RefThread, Visit, bool]] = []
+        by_branch = False
+        while True:
+            found += [(thread, visit, by_branch) for visit in reversed(thread.tries) if visit.can_cover]
+            parent = next((one for one in self.threads if thread.parent and one.id == thread.parent), None)
+            if parent is None:
+                return found + thread.covers
+            thread, by_branch = parent, True
+
+    def covering(self, thread: RefThread, error: Exception) -> tuple[RefThread, Visit, bool] | None:
+        """Where the error of a thread that was started is thrown."""
+        for inside, visit, by_branch in thread.covers:
+            if inside not in self.threads or visit not in inside.tries or not visit.can_cover:
+                continue
+            reason = self.reason(inside, visit)
+            if isinstance(reason, Canceled) or (isinstance(reason, Late) and reason.target.level < visit.level):
+                continue
+            inner = inside.tries[inside.tries.index(visit) + 1 :]
+            has_cleanup = any(one.statement.cleanup is not None for one in inner)
+            if has_cleanup or self.is_caught(inside, inside.tries[: inside.tries.index(visit) + 1], error):
+                return inside, visit, by_branch
+        return None
+
+    def reason(self, thread: RefThread, visit: Visit) -> Leave | Exception:
+        """Why a thread is going to leave that is inside of a ``Try``, after a cleanup there or its branches."""
+        if thread.cleaning <= visit.depth:
+            return thread.leaving
+        outcome = thread.outcomes.get(visit.depth)
+        if visit.depth == 0 and (thread.is_canceled or isinstance(outcome, Canceled)):
+            return Canceled()
+        reasons = [late for late in thread.lates if late.target.depth == visit.depth]
+        reasons += [outcome] if has_target(outcome) else []
+        return min(reasons, key=lambda late: late.target.level, default=outcome)
+
+    def is_caught(self, thread: RefThread, tries: list[Visit], error: Exception) -> bool:
+        """Whether an error that passes these visits is caught, or reaches a cleanup."""
+        for visit in reversed(tries):
+            can_catch = visit.is_in_body and (
+                visit.depth or not (thread.is_doomed or isinstance(thread.leaving, Canceled))
+            )
+            clauses = visit.statement.excepts if can_catch else ()
+            if visit.statement.cleanup is not None or any(isinstance(error, one.types) for one in clauses):
+                return True
+        if not thread.parent:
+            return self.covering(thread, error) is not None
+        parent = next(one for one in self.threads if one.id == thread.parent)
+        return self.is_caught(parent, parent.tries, error)
+
+    def throw_in(self, thread: RefThread, thrown: Thrown, inside: RefThread, visit: Visit, by_branch: bool) -> None:
+        """Ends a thread that has failed, and throws its error into the one that is still in its ``Try``."""
+        thread.at, thread.pc = thrown.at, thrown.pc
+        self.end(thread)
+        failed = [] if by_branch else [*thrown.failed, thread]
+        reason = self.reason(inside, visit)
+        if isinstance(reason, Thrown) and reason.target is not None and reason.target.level <= visit.level:
+            reason.failed += failed
+            return
+        at, pc, before = inside.at, inside.pc, []
+        if isinstance(reason, Thrown):
+            at, pc, before = reason.at, reason.pc, reason.failed
+        new = Thrown(thrown.error, thrown.statement, at, pc, visit)
+        new.failed = [*before, *failed]
+        self.interrupt(inside, new)
 
     def catch(self, name: str, error: Exception) -> None:
         """An ``except_`` section of that name begins."""
@@ -431,11 +573,13 @@ class Reference:
         """Runs a ``finally_`` section; ``outcome`` is how the rest of the statement was left."""
         assert statement.cleanup is not None
         thread = self.current
+        thread.outcomes[thread.cleaning] = outcome
         thread.cleaning += 1
         try:
             return (yield from self.section(statement.cleanup, prefix))
         finally:
             thread.cleaning -= 1
+            thread.outcomes.pop(thread.cleaning, None)
 
     def rounds(self, statement: ForEach, prefix: str) -> Walk:
         thread, position = self.current, 0
@@ -539,8 +683,13 @@ class Reference:
         """Handles an error that no ``Try`` of the thread has caught."""
         parent = next((one for one in self.threads if thread.parent and one.id == thread.parent), None)
         if not thread.parent:
+            if (covering := self.covering(thread, thrown.error)) is not None:
+                self.throw_in(thread, thrown, *covering)
+                return
             thread.at, thread.pc = thrown.at, thrown.pc
             self.error = thrown
+            live = [one.id for one in self.threads]
+            self.threads += [one for one in thrown.failed if one.id not in live]
             for one in self.threads:
                 if one is not thread:
                     self.leave(one, None)
@@ -548,7 +697,7 @@ class Reference:
         self.end(thread)
         if parent is None or isinstance(parent.leaving, Thrown):
             return
-        is_won = isinstance(parent.leaving, (Won, Late))
+        is_won = isinstance(parent.leaving, (Won, Late))  # an error of another thread stays
         parent.is_doomed = parent.leaving is not None and not is_won
         parent.overtaken += [parent.leaving] if isinstance(parent.leaving, Late) else []
         parent.leaving = Thrown(thrown.error, thrown.statement, parent.at, parent.pc)
@@ -591,6 +740,9 @@ class Reference:
     def cancel_thread(self, thread: RefThread) -> None:
         if thread.cleaning:
             thread.is_canceled = thread.is_doomed = True
+            for reason in (*thread.lates, thread.outcomes.get(0)):  # the cancellation takes its place
+                if isinstance(reason, Thrown) and (reason.target is None or not reason.target.depth):
+                    reason.failed = []
         elif thread.at is None:
             self.end(thread)
         elif isinstance(thread.at.statement, Parallels) and (children := self.children(thread)):
@@ -799,6 +951,17 @@ class Reference:
         else:
             self.advance(thread, event)
         return output
+
+
+def forget(thread: RefThread, target: RefThread | Visit) -> None:
+    """A thread leaves a ``Try`` or a ``Within``."""
+    thread.lates = [late for late in thread.lates if late.target is not target]
+    thread.overtaken = [late for late in thread.overtaken if late.target is not target]
+
+
+def has_target(reason: Any) -> TypeGuard[Late | Thrown]:
+    """Whether a thread leaves for a certain ``Try`` or ``Within``."""
+    return isinstance(reason, (Late, Thrown)) and reason.target is not None
 
 
 def arity(function: Callable[..., Any]) -> int:

@@ -116,6 +116,12 @@ SCENARIOS: dict[str, tuple[str, Sequence[Happening], Sequence[Happening]]] = {
         [["all work"], *_REST],
     ),
     "branches-canceled": ("branches", [["all work"], ["event", "Left", 1], ["cancel"]], [["all work"], *_REST]),
+    "covered": ("covered", [["all work"]], [["event", "Right", 1], ["event", "Tidy", 2], ["all work"]]),
+    "covered-failed": (
+        "covered",
+        [["all work"], ["event", "Right", 1], ["all work"]],
+        [["event", "Tidy", 2], ["all work"], ["retry"], ["all work"], ["event", "Tidy", 3], ["all work"]],
+    ),
     "folded-activities": ("many-activities", [["settle"]], [["activity", "fetch"], ["all work"]]),
     "folded-activities-tasks": (
         "many-activities",

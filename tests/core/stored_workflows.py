@@ -195,6 +195,19 @@ class Branches(Stored, name="branches"):
     )
 
 
+class Covered(Stored, name="covered"):
+    """A thread that a ``Try`` covers, and that fails on request."""
+
+    definition = S(
+        Try(
+            "try",
+            Go("side", Select("right", On("Right", take)), Fail("wrong", "told to")),
+            Try("inner", Select("left", On("Left", take))).finally_(Select("tidy", On("Tidy", take))),
+        ).finally_(do("clean up")),
+        do("last"),
+    )
+
+
 def many(name: str, *statements: Any) -> type[Stored]:
     """As many branches as are folded."""
     each = ForEach("each", lambda w: [f"u{n}" for n in range(ITEMS)], *statements, parallel=True, limit=ITEMS)
@@ -216,7 +229,7 @@ ManySteps = many("many-steps", do("item"), Select("wait", On("Answer", take_item
 WORKFLOWS: dict[str, type[Stored]] = {
     cls.__workflow_name__: cls
     for cls in (
-        *(Statements, Waits, Flagged, Handlers, Activities, Children, Branches),
+        *(Statements, Waits, Flagged, Handlers, Activities, Children, Branches, Covered),
         *(ManyActivities, ManyEvents, ManyHandlers, ManyChildren, ManySteps),
     )
 }

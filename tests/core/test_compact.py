@@ -305,6 +305,7 @@ def test_all_else_of_an_execution_survives_too() -> None:
         assert thread["caused_by"] or thread.pop("caused_by") == ""
         assert thread.pop("watches") == ""
         assert thread.pop("locals") == {}
+        assert thread.pop("covers") == []
     data["buffer"] = [shown_event(event) for event in data["buffer"]]
     assert one.to_dict() == data
 

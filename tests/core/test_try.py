@@ -474,13 +474,6 @@ def test_a_thread_catches_what_fails_in_it() -> None:
     assert ends(side, WaitFor("s ran", lambda w: "s" in w.log), do("m")) == ["caught", "cleaned", "s", "m"]
 
 
-def test_a_try_does_not_catch_what_fails_in_a_thread_that_it_starts() -> None:
-    attempt = Try("try", Go("side", Fail("bad", "of the side")), Sleep("wait", timedelta(1))).except_(Exception)
-    _, execution = play(flow(attempt), end="failed")
-    assert execution.error is not None
-    assert execution.error.message == "of the side"
-
-
 # --- Fail, and what nobody catches -----------------------------------------------------------
 
 

@@ -57,6 +57,7 @@ class Act:
         arrival: its arrival, if it arrived in a lane.
         given_up: for a failure of an activity, whether it was the last attempt.
         deadline: for a heartbeat, the new deadline of the attempt.
+        report: what it reports, if it does.
     """
 
     actor: Actor
@@ -65,6 +66,7 @@ class Act:
     given_up: bool = False
     attempt: Attempt | None = None
     deadline: datetime | None = None
+    report: Any = None
     is_written: bool = False
 
     @property
@@ -138,7 +140,7 @@ class Acts:
         tick, activity_failed = replaced(Machine, "tick"), replaced(Machine, "activity_failed")
         add, put_off, decide = replaced(Lane, "add"), replaced(Transactor, "_put_off"), replaced(Transactor, "decide")
 
-        prepare = replaced(Session, "prepare")
+        prepare, report = replaced(Session, "prepare"), replaced(Machine, "report")
 
         def preparing(session: Session, token: str, now: datetime, policy: LeasePolicy, options: EngineOptions) -> Any:
             change = prepare(session, token, now, policy, options)
@@ -155,6 +157,12 @@ class Acts:
             heartbeat(machine, accepted)
             assert isinstance(accepted.wait, ActivityWait)
             self.add(machine.execution, attempt=attempt_of(accepted.wait), deadline=accepted.wait.deadline)
+
+        def reporting(machine: Machine, accepted: Accepted, data: Any) -> None:
+            report(machine, accepted, data)
+            assert isinstance(accepted.wait, ActivityWait)
+            attempt, deadline = attempt_of(accepted.wait), accepted.wait.deadline
+            self.add(machine.execution, attempt=attempt, deadline=deadline, report=data)
 
         def ticking(machine: Machine) -> None:
             tick(machine)
@@ -183,7 +191,9 @@ class Acts:
             return await decide(transactor, batch)
 
         for (cls, name, _), new in zip(
-            patched, (noting, beating, ticking, failing, adding, putting_off, deciding, preparing), strict=True
+            patched,
+            (noting, beating, ticking, failing, adding, putting_off, deciding, preparing, reporting),
+            strict=True,
         ):
             setattr(cls, name, new)
         try:

@@ -37,7 +37,7 @@ from workflow_core.machine.frames import keep
 from workflow_core.machine.plain import can_catch, note_place, place_of, reach_step, run_code
 from workflow_core.machine.sections import call_winner, do, end_section, enter_section, leave_section
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branch_count, branches_of, go, start_branches, start_of
+from workflow_core.machine.threads import branch_count, branches_of, go, start_branches, start_of, uncover
 from workflow_core.machine.unwinding import catches, depart, finish, tries_again
 from workflow_core.machine.values import items_of, step_context, true_case, value_of
 from workflow_core.machine.waits import park
@@ -349,6 +349,8 @@ def _open(machine: MachineState, thread: Thread, instruction: OpenOp, _: Allowan
     else:
         thread.positions.pop(instruction.name, None)
     thread.pending.pop(instruction.name, None)
+    if instruction.covers:
+        uncover(machine.execution, thread, instruction.name)
     return instruction.next
 
 

@@ -6,6 +6,7 @@ program contains the former and the current names; see ``renamed_from`` of the s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 from workflow_core.execution import Execution, Leave, Thread
@@ -38,6 +39,8 @@ def _rename_thread(thread: Thread, program: Program) -> None:
     for leave in (*thread.pending.values(), thread.leaving):
         if isinstance(leave, Leave):
             leave.step = renamed.get(leave.step, leave.step)
+            leave.until = renamed.get(leave.until, leave.until)
+    thread.covers = [replace(cover, statement=renamed.get(cover.statement, cover.statement)) for cover in thread.covers]
 
 
 def _rename_wait(wait: AnyWait | AnyTeardown, program: Program) -> None:

@@ -7,6 +7,8 @@ Invariants:
 * A thread that has ended is no longer in the list.
 * A thread that ``watches`` another one is the timer of a ``Within``. It lives only while that thread is in the section
   of the ``Within``.
+* A thread with ``covers`` was started inside of a ``Try`` of another thread, which may have left it since. Entering the
+  ``Try`` again removes it from these threads, so the other thread is in the same visit if it is inside.
 * A thread with a ``parent`` is a branch. Its parent stays parked on a parallel statement until all its branches have
   ended.
 
@@ -19,7 +21,7 @@ from __future__ import annotations
 from collections import Counter
 
 from workflow_core.errors import DuplicateThread, ExecutionError
-from workflow_core.execution import MAIN_THREAD, Execution, Status, Thread
+from workflow_core.execution import MAIN_THREAD, Cover, Execution, Status, Thread
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.frames import handed_down
 from workflow_core.machine.state import MachineState
@@ -71,7 +73,32 @@ def go(machine: MachineState, thread: Thread, instruction: GoOp) -> None:
         id = str(value)
         if value is None or not id:
             raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}. Return a text")
-    _start(machine, thread, id, instruction.name, is_taken=machine.execution.thread(id) is not None)
+    started = _start(machine, thread, id, instruction.name, is_taken=machine.execution.thread(id) is not None)
+    started.covers = _covers(machine, thread, instruction.guard)
+
+
+def _covers(machine: MachineState, thread: Thread, guard: Guard | None) -> list[Cover]:
+    """Returns the covers of a thread that another one starts: each ``Try`` around the ``Go``, also those around the
+    threads that wait for the other one, and the covers of the other one itself."""
+    found: list[Cover] = []
+    by_branch = False
+    while True:
+        inside = guard
+        while inside is not None:
+            if inside.is_try:
+                found.append(Cover(inside.name, thread.id, by_branch))
+            inside = inside.outer
+        parent = machine.execution.thread(thread.parent) if thread.parent else None
+        if parent is None:
+            return [*found, *thread.covers]
+        thread, guard, by_branch = parent, start_of(machine, parent).guard, True
+
+
+def uncover(execution: Execution, thread: Thread, name: str) -> None:
+    """Lets a ``Try`` no longer cover what a thread has started in an earlier visit to it."""
+    for other in execution.threads:
+        if other.covers:
+            other.covers = [cover for cover in other.covers if (cover.statement, cover.thread) != (name, thread.id)]
 
 
 def _own_id(machine: MachineState, name: str) -> str:

@@ -12,8 +12,10 @@ that leaves has a reason, a ``Leave``, and moves outwards (``depart``):
 * The deadline of a ``Within`` interrupts its thread (``expire``): the thread departs with the reason ``LATE``, to the
   ``Within`` of that name. Whatever leaves a ``Within`` ends its timer.
 * If no section is left, the thread ends. The error of a branch goes to its parent, which cancels the other branches,
-  stores the reason in ``thread.leaving`` and departs when the last branch has ended. The error of a thread without a
-  parent fails the instance; the thread is moved back to the statement that failed, so that ``retry`` begins there.
+  stores the reason in ``thread.leaving`` and departs when the last branch has ended. The error of a thread that was
+  started inside of a ``Try`` is thrown in the thread that started it, if that is still inside (``_throw``): it departs
+  to this ``Try``, past the ``except_`` sections inside. Any other error fails the instance; the thread is moved back to
+  the statement that failed, so that ``retry`` begins there. So are threads whose error was thrown and not caught.
 
 Invariants:
 
@@ -31,9 +33,12 @@ applied.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_info
-from workflow_core.execution import ErrorInfo, Leave, LeaveKind, Status, Thread
+from workflow_core.execution import Cover, ErrorInfo, Leave, LeaveKind, Status, Thread
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, end, start_of, timers_of, unwatch, watch
 from workflow_core.machine.transitions import ThreadHappening, change_thread, check_thread, land
@@ -70,7 +75,9 @@ def _is_caught(machine: MachineState, thread: Thread, guard: Guard | None, error
         if guard.cleanup_at >= 0 or _clause(guard, error, doomed) is not None:
             return True
         guard = guard.outer
-    parent = machine.execution.thread(thread.parent) if thread.parent else None
+    if not thread.parent:
+        return _covering(machine, thread, error) is not None
+    parent = machine.execution.thread(thread.parent)
     return parent is not None and _is_caught(machine, parent, start_of(machine, parent).guard, error)
 
 
@@ -95,9 +102,11 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
     error = leave.error
     doomed = leave.kind is _CANCEL or _is_doomed(thread)
     while guard is not None:
-        clause = None if error is None else _clause(guard, error, doomed)
-        if clause is not None and (late := _overdue(thread, guard, clause)) is not None:
-            leave, error, clause = late, None, None
+        if guard.is_try and (thread.pending or leave.until):
+            leave = _left_try(thread, guard, leave)
+        clause = None if error is None or leave.until else _clause(guard, error, doomed)
+        if clause is not None and (overdue := _overdue(thread, guard, clause)) is not None:
+            leave, error, clause = overdue, overdue.error, None
         if clause is not None:
             assert error is not None
             _land(machine, thread)
@@ -123,26 +132,51 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
         end(machine, thread)
     elif thread.parent:
         _fail_branch(machine, thread, error)
+    elif (covering := _covering(machine, thread, error)) is not None:
+        _throw(machine, thread, leave, *covering)
     else:
         # A repair begins at the statement that failed, not at the end of the last finally_ section.
-        thread.step, thread.pc = leave.step, leave.pc
-        is_step = isinstance(machine.program.rests.get(leave.step), StepOp)
-        land(thread, ThreadHappening.FAILED_ON_STEP if is_step else ThreadHappening.FAILED)
+        _stand_at(machine, thread, leave)
+        live = {other.id for other in machine.execution.threads}
+        machine.execution.threads.extend(failed for failed in leave.failed if failed.id not in live)
         fail_instance(machine, error)
     return None
 
 
+def _stand_at(machine: MachineState, thread: Thread, leave: Leave) -> None:
+    """Moves a thread that has failed back to the statement that failed."""
+    thread.step, thread.pc = leave.step, leave.pc
+    is_step = isinstance(machine.program.rests.get(leave.step), StepOp)
+    land(thread, ThreadHappening.FAILED_ON_STEP if is_step else ThreadHappening.FAILED)
+
+
 def _overdue(thread: Thread, guard: Guard, clause: Clause) -> Leave | None:
-    """Returns the deadline that an error has overtaken which an ``except_`` section is about to catch: it passed, and
-    then a cleanup inside has failed. The deadline of the outermost ``Within`` counts."""
+    """Returns the deadline, or the error of another thread, that an error has overtaken which an ``except_`` section is
+    about to catch: it came first, and then a cleanup inside has failed. The one that leads furthest out counts."""
     found: Leave | None = None
     around = guard.outer
     while around is not None:
-        if around.late_at >= 0 and not clause.entry.cleanups[around.depth :]:
-            leaves = thread.pending.values()
-            found = next((leave for leave in leaves if leave.kind is _LATE and leave.step == around.name), found)
+        if (around.late_at >= 0 or around.is_try) and not clause.entry.cleanups[around.depth :]:
+            found = next((leave for leave in thread.pending.values() if _target(leave) == around.name), found)
         around = around.outer
     return found
+
+
+def _target(leave: Leave) -> str:
+    """Returns the name of the statement that a thread leaves for, if it leaves for a certain one."""
+    return leave.step if leave.kind is _LATE else leave.until
+
+
+def _left_try(thread: Thread, guard: Guard, leave: Leave) -> Leave:
+    """Returns the reason with which a thread goes on that leaves the statements of a ``Try``, or an ``except_`` section
+    of it: an error that was thrown there is now caught like any other. Errors that still wait for the end of a cleanup
+    inside are forgotten, because another one has overtaken them. The threads that failed with them continue if that
+    fails the instance."""
+    for name, waiting in list(thread.pending.items()):
+        if waiting.until == guard.name:
+            del thread.pending[name]
+            leave = replace(leave, failed=[*leave.failed, *(one for one in waiting.failed if one not in leave.failed)])
+    return replace(leave, until="") if leave.until == guard.name else leave
 
 
 def _forget(thread: Thread, within: str) -> None:
@@ -227,22 +261,68 @@ def cancel_thread(machine: MachineState, thread: Thread) -> None:
         machine.run(thread, landed)
 
 
+# --- leaving for a statement further out -----------------------------------------------------
+
+
 def expire(machine: MachineState, thread: Thread, name: str) -> None:
-    """The deadline of the ``Within`` of that name has passed: the thread leaves its section. If it is in a ``finally_``
-    section inside, it first runs that to its end. A cancellation that is pending there comes first."""
-    guard = (instruction := start_of(machine, thread)).guard
-    while guard is not None and guard.name != name:
-        guard = guard.outer
-    if guard is None or guard.late_at < 0:
+    """The deadline of the ``Within`` of that name has passed: the thread leaves its section. A cancellation comes
+    first, and what leads further out."""
+    instruction = start_of(machine, thread)
+    guard = next((guard for guard in _around(instruction) if guard.name == name and guard.late_at >= 0), None)
+    if guard is None:
         return  # the code has changed in the meantime
-    leave = Leave(_LATE, None, name)
+    if not _comes_first(_reason(thread, instruction, guard), guard):
+        _interrupt(machine, thread, instruction, guard, Leave(_LATE, None, name))
+
+
+def _covering(machine: MachineState, thread: Thread, error: ErrorInfo) -> tuple[Thread, Guard, Cover] | None:
+    """Returns where an error that nothing in a thread catches is thrown: a thread that is still in the ``Try`` in which
+    the failed one was started, and this ``Try``. None if all of them were left, or if nothing catches the error there
+    and no ``finally_`` section is on its way."""
+    for cover in thread.covers:
+        inside = machine.execution.thread(cover.thread)
+        if inside is None or not inside.step:
+            continue
+        instruction = start_of(machine, inside)
+        guard = next((one for one in _around(instruction) if one.name == cover.statement and one.is_try), None)
+        if guard is None:
+            continue
+        reason = _reason(inside, instruction, guard)
+        if _comes_first(reason, guard) and not (reason and reason.until):
+            continue  # it is on its way out
+        first = next(part for part in _around(instruction) if part is guard or part.cleanup_at >= 0)
+        if first is not guard or _is_caught(machine, inside, guard, error):
+            return inside, guard, cover
+    return None
+
+
+def _throw(machine: MachineState, thread: Thread, leave: Leave, inside: Thread, guard: Guard, cover: Cover) -> None:
+    """Ends a thread that has failed, and throws its error in the thread that is still in its ``Try``. If another error
+    already leads there or further out, that one is thrown alone."""
+    assert leave.error is not None
+    _stand_at(machine, thread, leave)
+    end(machine, thread)
+    failed = [] if cover.by_branch else [*leave.failed, thread]
+    instruction = start_of(machine, inside)
+    reason = _reason(inside, instruction, guard)
+    if reason is not None and reason.until and (reason.until == guard.name or _comes_first(reason, guard)):
+        reason.failed.extend(failed)
+        return
+    place, failed_before = (inside.step, inside.pc), []
+    if reason is not None and reason.kind is _ERROR:
+        place, failed_before = (reason.step, reason.pc), reason.failed
+    thrown = Leave(_ERROR, leave.error, *place, until=guard.name, failed=[*failed_before, *failed])
+    _interrupt(machine, inside, instruction, guard, thrown)
+
+
+def _interrupt(machine: MachineState, thread: Thread, instruction: Instruction, guard: Guard, leave: Leave) -> None:
+    """Lets a thread leave for a guard around it. If it is in a ``finally_`` section inside of that, it first runs it to
+    its end; if it waits for branches, they are canceled first."""
     if inside := instruction.cleanups[guard.depth :]:
-        if not _comes_first(thread.pending.get(inside[0]), guard):
-            thread.pending[inside[0]] = leave
+        thread.pending[inside[0]] = leave
         return
     if isinstance(instruction, ForkOp) and (branches := branches_of(machine.execution, thread)):
-        if not _comes_first(thread.leaving, guard):
-            thread.leaving = leave
+        thread.leaving = leave
         for branch in branches:
             cancel_thread(machine, branch)
         return
@@ -253,15 +333,29 @@ def expire(machine: MachineState, thread: Thread, name: str) -> None:
         machine.run(thread, landed)
 
 
+def _around(instruction: Instruction) -> Iterator[Guard]:
+    """Yields the guards around an instruction, the innermost first."""
+    guard = instruction.guard
+    while guard is not None:
+        yield guard
+        guard = guard.outer
+
+
+def _reason(thread: Thread, instruction: Instruction, guard: Guard) -> Leave | None:
+    """Returns why a thread is going to leave that is inside of a guard, once a ``finally_`` section there or its
+    branches have ended; None if it is not."""
+    inside = instruction.cleanups[guard.depth :]
+    return thread.pending.get(inside[0]) if inside else thread.leaving
+
+
 def _comes_first(leave: Leave | None, guard: Guard) -> bool:
-    """Whether a pending reason leads further out than the deadline of a ``Within``: a cancellation, or the deadline of
-    a ``Within`` around it."""
-    if leave is None or leave.kind not in (_CANCEL, _LATE):
-        return False
-    outer = guard.outer
-    while outer is not None and outer.name != leave.step:
+    """Whether a pending reason is a cancellation, or leads further out than a guard."""
+    if leave is None or leave.kind is _CANCEL:
+        return leave is not None
+    outer, target = guard.outer, _target(leave)
+    while target and outer is not None and outer.name != target:
         outer = outer.outer
-    return leave.kind is _CANCEL or outer is not None
+    return bool(target) and outer is not None
 
 
 def watch_again(machine: MachineState, thread: Thread) -> None:

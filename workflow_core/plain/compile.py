@@ -15,9 +15,9 @@ from workflow_core.plain.parts import Frame
 from workflow_core.plain.scan import Scan
 from workflow_core.plain.source import plain_function
 from workflow_core.plain.stored import changed_keys, check_stored
+from workflow_core.replacements import COMPILED
 from workflow_core.signatures import Annotations
 from workflow_core.statements.basic import Section
-from workflow_core.statements.inline import COMPILED
 
 
 def compile_run(cls: type, run: Any, scope: Annotations) -> Section:

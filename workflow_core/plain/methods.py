@@ -7,7 +7,7 @@ from typing import Any
 
 from workflow_core.events import EVENT_MARK, event_mark
 from workflow_core.plain.vocabulary import Method
-from workflow_core.program.replacements import originals
+from workflow_core.replacements import originals
 
 
 def method_of(cls: type, name: str) -> Any:

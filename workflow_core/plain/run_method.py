@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from workflow_core.replacements import COMPILED
 from workflow_core.signatures import is_async
-from workflow_core.statements.inline import COMPILED
 
 RUN = "run"
 

@@ -377,7 +377,8 @@ def now() -> datetime:
 
 
 def go(call: Awaitable[Any], *, id: str | None = None) -> None:
-    """Starts a thread and continues at once; see ``Go``.
+    """Starts a thread and continues at once. If it fails while the thread that has started it is in a ``try`` around
+    the call, its error is thrown there; see ``Go``.
 
     Args:
         call: the call of an ``async def`` method.

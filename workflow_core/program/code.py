@@ -63,7 +63,8 @@ class Guard:
         cleanup_at: where its ``finally_`` section begins; -1 if it has none. ``cleanup`` is the instruction there.
         late_at: for a ``Within``, where ``on_timeout`` begins; -1 otherwise. ``late`` is the instruction there.
         timer: for a ``Within``, the select of its timer, in a thread of its own.
-        depth: for a ``Within``, the number of ``finally_`` sections around it; see ``Instruction.cleanups``.
+        depth: the number of ``finally_`` sections around it; see ``Instruction.cleanups``.
+        is_try: whether it is a ``Try``, and not a ``Within``.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Guard:
     late: Instruction = field(init=False, repr=False, compare=False)
     timer: Instruction | None = field(default=None, repr=False, compare=False)
     depth: int = 0
+    is_try: bool = False
 
 
 # --- instructions ----------------------------------------------------------------------------
@@ -241,9 +243,11 @@ class OpenOp(Instruction):
     Attributes:
         counts: an ``EachOp`` follows, so the position is set before the first item. A thread without a position is in a
             loop that was put around its statement by a change of the code: it counts as being at the first item.
+        covers: it is a ``Try`` in which threads are started. Those of an earlier visit are no longer covered by it.
     """
 
     counts: bool = False
+    covers: bool = False
 
 
 @record(slots=True, eq=False, kw_only=True)

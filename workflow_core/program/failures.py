@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from workflow_core.errors import DefinitionError, Failure
@@ -11,6 +12,7 @@ from workflow_core.program.code import Clause, FailOp, Guard, JumpOp, LeftOp, Op
 from workflow_core.program.control import leave
 from workflow_core.program.functions import plain_handler, value_of
 from workflow_core.statements.basic import Section
+from workflow_core.statements.control import Go
 from workflow_core.statements.failures import Except, Fail, Try
 
 
@@ -28,13 +30,15 @@ def try_(assembly: Assembly, statement: Try) -> None:
         raise DefinitionError(f"Try {name!r}", "it catches nothing", "Add .except_(...) or .finally_(...).")
     outer, caught = assembly.guard, assembly.caught
     clauses = tuple(_clause(assembly, clause) for clause in statement.excepts)
-    body = Guard(name, clauses, outer, assembly.region)
+    body = Guard(name, clauses, outer, assembly.region, depth=len(assembly.cleanups), is_try=True)
     guards, handling, crossing = [body], outer, Crossing(body)
     if statement.cleanup is not None:
-        handling = Guard(name, (), outer, assembly.region)
+        handling = Guard(name, (), outer, assembly.region, depth=len(assembly.cleanups), is_try=True)
         guards.append(handling)
-        assembly.emit(OpenOp(name))
         assembly.nest.append(crossing)
+    covers = _starts_thread((statement.body, statement.excepts))
+    if covers or statement.cleanup is not None:
+        assembly.emit(OpenOp(name, covers=covers))
     assembly.guards += guards
     assembly.guard = body
     assembly.section(statement.body)
@@ -50,6 +54,15 @@ def try_(assembly: Assembly, statement: Try) -> None:
     if statement.cleanup is not None:
         assembly.nest.pop()
         _cleanup(assembly, name, statement.cleanup, crossing, guards)
+
+
+def _starts_thread(part: object) -> bool:
+    """Whether a part of a definition contains a ``Go``."""
+    if isinstance(part, tuple):
+        return any(map(_starts_thread, part))
+    if isinstance(part, Go) or not type(part).__module__.startswith("workflow_core.statements."):
+        return isinstance(part, Go)
+    return is_dataclass(part) and any(_starts_thread(getattr(part, one.name)) for one in fields(part))
 
 
 def _clause(assembly: Assembly, clause: Except) -> Clause:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from workflow_core.errors import DefinitionError
-from workflow_core.program.replacements import is_watched, original, own_attributes
+from workflow_core.replacements import is_watched, original, own_attributes
 from workflow_core.signatures import unwrapped
 
 

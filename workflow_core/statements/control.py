@@ -326,6 +326,9 @@ class Do(Statement):
 class Go(Statement):
     """Starts a thread that runs its statements, and continues at once.
 
+    An error that the thread does not catch is thrown in the thread that has started it, if that is still in a ``Try``
+    around the ``Go``; otherwise it fails the instance.
+
     Args:
         id: the thread's id, or a function of the workflow that returns it; required if a loop starts several threads.
             By default the statement's name.

@@ -11,9 +11,6 @@ from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Section, Statement
 from workflow_core.value_form import ValueForm
 
-COMPILED = "__compiled_methods__"
-"""The attribute of a workflow's class with the names of the methods whose source was compiled."""
-
 
 @record(frozen=True, slots=True)
 class Local:

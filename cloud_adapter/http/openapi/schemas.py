@@ -134,8 +134,11 @@ def _execution() -> Json:
     own = ("Wait", "Teardown", "BufferedEvent", "Sender")
     meta = {name: schema for name, schema in _of_class(Execution).items() if not name.endswith(own)}
     meta["Thread"]["properties"]["waits"]["items"] = ref("Wait")
-    for name in ("caused_by", "watches", "locals"):
+    for name in ("caused_by", "watches", "locals", "covers"):
         meta["Thread"]["required"].remove(name)
+    del meta["Leave"]["properties"]["failed"]
+    for name in ("until", "failed"):
+        meta["Leave"]["required"].remove(name)
     for name in ("leaves", "cause"):
         meta["ErrorInfo"]["required"].remove(name)
     meta["Execution"]["properties"]["teardowns"]["items"] = ref("Teardown")

@@ -88,6 +88,44 @@ def heartbeat_left_out(patch: Patch) -> None:
 
 
 @bug
+def report_of_an_earlier_attempt_kept(patch: Patch) -> None:
+    failed = Machine.activity_failed
+
+    def keep(self: Machine, accepted: Accepted, error: Any, retry_at: datetime | None) -> None:
+        wait = accepted.wait
+        assert isinstance(wait, ActivityWait)
+        progress = wait.progress
+        failed(self, accepted, error, retry_at)
+        if retry_at is not None:
+            wait.progress = progress
+
+    patch.setattr(Machine, "activity_failed", keep)
+
+
+@bug
+def report_not_counted_as_a_heartbeat(patch: Patch) -> None:
+    def report(self: Machine, accepted: Accepted, data: Any) -> None:
+        assert isinstance(accepted.wait, ActivityWait)
+        self.tick()
+        accepted.wait.progress = data
+
+    patch.setattr(Machine, "report", report)
+
+
+@bug
+def first_report_dropped(patch: Patch) -> None:
+    report = Heartbeats.report
+
+    async def drop(self: Heartbeats, data: Any) -> None:
+        if self._next_report_at is None:
+            self._next_report_at = self.lanes.committer.clock.now()
+            return
+        await report(self, data)
+
+    patch.setattr(Heartbeats, "report", drop)
+
+
+@bug
 def heartbeat_of_an_earlier_attempt_counts(patch: Patch) -> None:
     def any_attempt(session: Session, body: Any) -> Accepted | None:
         if isinstance(body, Result) or not session.execution.live:

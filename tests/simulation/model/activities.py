@@ -3,7 +3,8 @@
 The rule: an attempt ends once: with its result, with its failure or at its deadline. A result comes only from an
 attempt that has run to its end. The result of an activity depends only on its input, so the executor computes it
 itself. An attempt may end at its deadline only if its result has not been in the inbox for long, because the engine
-reads the inbox first. The number of live rounds of a loop never exceeds its limit.
+reads the inbox first. A stored report is one that the attempt has sent, and the first one is stored at once. The number
+of live rounds of a loop never exceeds its limit.
 """
 
 from __future__ import annotations
@@ -127,9 +128,21 @@ class Activities:
         most = latest + limit
         least = min(least, deadline or least) if actor.process.has_jumped else least
         require(deadline is not None and least <= deadline <= most, f"the deadline of {name!r} becomes {deadline}")
+        if act.report is not None:
+            self._reported(act)
         assert deadline is not None
         self.model.deadlines.move(act.attempt, deadline)
         self.model.executor.pc += 1
+
+    def _reported(self, act: Act) -> None:
+        """A report is stored: one of the run, and no earlier one than before."""
+        assert act.attempt is not None
+        run = act.actor.beating and act.actor.beating[0]
+        require(run is not None and act.report in run.reports, f"{act.actor.name} has not reported {act.report}")
+        before = self.model.executor.progress.get(act.attempt) or act.report
+        is_later = before["run"] != act.report["run"] or before["number"] <= act.report["number"]
+        require(is_later, f"the report {act.report} is stored after {before}")
+        self.model.executor.progress[act.attempt] = act.report
 
     def _may_begin(self, actor: Actor, attempt: Attempt) -> bool:
         """Whether the actor delivers the task of that attempt."""

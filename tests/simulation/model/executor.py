@@ -39,10 +39,12 @@ class Executor(ReferenceWithRepairs):
     Attributes:
         caught: the errors of functions that are asked before a statement begins, and that are caught, in their order:
             in which thread, of which statement.
+        progress: the last report of each attempt at an activity that was stored.
     """
 
     def __init__(self, workflow: Fields, id: str, options: EngineOptions) -> None:
         self.caught: list[tuple[str, str, Exception]] = []
+        self.progress: dict[tuple[str, str, int], Any] = {}
         super().__init__(workflow, id)
         assert options.retry.max_attempts is not None
         self.kept_max = options.buffer_max

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from tests.core.reference import Canceled, Leave, Parallels, RefThread, Rest, Thrown, Walk
+from tests.core.reference import Canceled, Leave, Parallels, RefThread, Rest, Thrown, Visit, Walk
 from tests.simulation.model.errands import Errand, ReferenceWithChildren
 from tests.simulation.model.violations import require
 from workflow_core import (
@@ -57,6 +57,7 @@ class Moved(RefThread):
         positions: its last item in each loop, by name.
         caught: the last error that each ``except_`` section has caught, by name.
         pending: how each ``Try`` was left whose cleanup it is in, or has failed in.
+        visits: the last visit to each ``Try``, by name.
         put: it stands before its statement. ``again``: to enter it once more; ``on``: its generator has still to go to
             it.
     """
@@ -67,6 +68,7 @@ class Moved(RefThread):
     positions: dict[str, int] = field(default_factory=dict)
     caught: dict[str, Exception] = field(default_factory=dict)
     pending: dict[str, Leave | Exception] = field(default_factory=dict)
+    visits: dict[str, Visit] = field(default_factory=dict)
     put: Literal["", "again", "on"] = ""
 
 
@@ -85,7 +87,7 @@ class ReferenceWithRepairs(ReferenceWithChildren):
 
     def __init__(self, workflow: Workflow, id: str) -> None:
         self.path: list[int] | None = None
-        self.fallen: RefThread | None = None
+        self.fallen: list[RefThread] = []
         super().__init__(workflow, id)
 
     # --- what an operator does -----------------------------------------------------------
@@ -113,11 +115,11 @@ class ReferenceWithRepairs(ReferenceWithChildren):
         for thread in self.threads:
             assert isinstance(thread, Moved)
             self.begin_anew(thread)
-            if thread is self.fallen:
+            if thread in self.fallen:
                 self.stand_up(thread)
             elif not thread.put and thread.at is not None and not isinstance(thread.at.statement, Step):
                 thread.put = "on" if isinstance(thread.at.statement, (WaitFor, *Parallels)) else "again"
-        self.fallen = None
+        self.fallen = []
         for thread in list(self.threads) if self.canceling else ():
             if not thread.parent and thread in self.threads and not is_leaving(thread):
                 self.cancel_thread(thread)
@@ -152,6 +154,7 @@ class ReferenceWithRepairs(ReferenceWithChildren):
         assert thread.before is not None
         thread.walk.close()
         thread.items, thread.errors, thread.cleaning = list(thread.before[0]), list(thread.before[1]), thread.before[2]
+        thread.tries, thread.outcomes, thread.lates, thread.overtaken = [], {}, [], []
         before, self.current = self.current, thread
         self.path = list(path)
         thread.walk = self.section(thread.body, thread.prefix)
@@ -202,12 +205,24 @@ class ReferenceWithRepairs(ReferenceWithChildren):
             del thread.errors[caught:]
             return leave
         outcome = thread.pending.get(prefix + statement.name)
-        yield from self.clean_up(statement, prefix, outcome)
-        if thread.is_canceled and not thread.cleaning:
-            raise Canceled
+        yield from self.cleaned_up(statement, prefix, outcome, is_late=False)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+    def enter_try(self, thread: RefThread, statement: Any, prefix: str) -> Visit:
+        visit = super().enter_try(thread, statement, prefix)
+        visit.is_in_body = not isinstance(statement, SimpleNamespace)
+        return visit
+
+    def visit(self, thread: RefThread, statement: Any, prefix: str) -> Visit:
+        """A thread that is moved into a ``Try`` is in its last visit to it."""
+        assert isinstance(thread, Moved)
+        name = prefix + statement.name
+        if self.path is None or name not in thread.visits:
+            thread.visits[name] = super().visit(thread, statement, prefix)
+        thread.visits[name].statement = statement
+        return thread.visits[name]
 
     def catch(self, name: str, error: Exception) -> None:
         super().catch(name, error)
@@ -288,7 +303,7 @@ class ReferenceWithRepairs(ReferenceWithChildren):
     def fell(self, thread: RefThread, thrown: Thrown) -> None:
         super().fell(thread, thrown)
         if self.error is thrown:
-            self.fallen = thread
+            self.fallen = [thread, *thrown.failed]
 
 
 def is_leaving(thread: RefThread) -> bool:

@@ -134,7 +134,9 @@ def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
         require_equal(what, found, [(at.name, thread.wait_id, errand.is_started, 0)])
     elif at is not None and isinstance(at.statement, Activity):
         work = "activity", thread.wait_id, at.name
-        require_equal(what, [attempt_of(wait) for wait in stored.waits], [(thread.wait_id, at.name, failures[work])])
+        attempt = thread.wait_id, at.name, failures[work]
+        require_equal(what, [attempt_of(wait) for wait in stored.waits], [attempt])
+        require_equal(f"progress of {at.name!r}", _progress(stored.waits[0]), executor.progress.get(attempt))
     elif at is not None and isinstance(at.statement, Select):
         to_set_up = [case.event for case in thread.to_set_up]
         expected: dict[str, Any] = {}
@@ -144,9 +146,16 @@ def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
             name = case_name(case, at.prefix)
             data = thread.setup_data.get(name) if is_handler(case) else None
             failed = failures["activity" if isinstance(case, Done) else "setup", thread.wait_id, name]
+            if isinstance(case, Done):
+                data = executor.progress.get((thread.wait_id, name, failed))
             expected[name] = thread.wait_id, name not in to_set_up, data, failed
         known = [wait for wait in stored.waits if wait.event != ADDED and not isinstance(wait, ConditionWait)]
         require_equal(what, {wait.event: _description(wait) for wait in known}, expected)
+
+
+def _progress(wait: Wait) -> Any:
+    assert isinstance(wait, ActivityWait)
+    return wait.progress
 
 
 def _is_set_up(wait: Wait) -> bool:
@@ -155,7 +164,7 @@ def _is_set_up(wait: Wait) -> bool:
 
 def _description(wait: Wait) -> tuple[Any, ...]:
     if isinstance(wait, ActivityWait):
-        return wait.id, True, None, wait.attempt
+        return wait.id, True, wait.progress, wait.attempt
     if isinstance(wait, HandlerWait):
         return wait.id, _is_set_up(wait), wait.setup_data, wait.attempt
     return wait.id, _is_set_up(wait), None, 0

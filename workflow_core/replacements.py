@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from workflow_core.errors import DefinitionError
-from workflow_core.statements.inline import COMPILED
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
 else:
     ModelMetaclass = type(BaseModel)
+
+COMPILED = "__compiled_methods__"
+"""The attribute of a workflow's class with the names of the methods whose source was compiled."""
 
 _REPLACED = "__replaced__"
 """The attribute of a class with the values of its attributes before they were replaced, by their names."""
