@@ -15,7 +15,7 @@ source "$HERE/settings.sh"
 source "$HERE/keys.sh"
 
 main() {
-  local settings="$HERE/settings.env" yes=false delete_data=false argument account
+  local settings="$HERE/settings.env" yes=false delete_data=false argument account role
   for argument in "$@"; do
     case $argument in
       --dry-run) DRY_RUN=true ;;
@@ -55,6 +55,13 @@ main() {
     remove gcloud iam service-accounts delete "$account" --project="$PROJECT"
   done
   remove gcloud iam service-accounts delete "$TASKS_EMAIL" --project="$PROJECT"
+  if [[ $BUILD_EMAIL != "$BUILD_ACCOUNT" ]]; then
+    for role in roles/storage.objectViewer roles/logging.logWriter roles/artifactregistry.writer; do
+      remove gcloud projects remove-iam-policy-binding "$PROJECT" \
+        --member="serviceAccount:$BUILD_EMAIL" --role="$role" --condition=None
+    done
+    remove gcloud iam service-accounts delete "$BUILD_EMAIL" --project="$PROJECT"
+  fi
   if $delete_data; then
     say "Firestore database $DATABASE, with all instances"
     remove gcloud firestore databases update --project="$PROJECT" --database="$DATABASE" --no-delete-protection

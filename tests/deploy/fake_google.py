@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.deploy.fake_run import FakeRun
 from tests.http_target import threaded_server
 
 PROJECT_NUMBER = "123456789012"
@@ -73,13 +74,19 @@ class FakeGoogle:
     """Whatever has this in its path is answered with 403."""
     removes_signatures: bool = False
     """Cloud Run removes the signatures of tokens: a worker that checks them answers 401."""
+    looks_while_building: int = 0
+    """How often composite indexes are listed before they are built."""
     deliveries: list[tuple[str, int]] = field(default_factory=list)
     """The URL of each task, and what its worker answered."""
     uploads: list[bytes] = field(default_factory=list)
     secrets: dict[str, list[str]] = field(default_factory=dict)
     """The values of the versions of each secret."""
+    run: FakeRun = field(init=False)
     address: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.run = FakeRun(self.resources, PROJECT_NUMBER)
 
     def environment(self) -> dict[str, str]:
         """The variables that lead gcloud, and Python's urllib, here."""
@@ -106,7 +113,8 @@ class FakeGoogle:
         del self.resources[path]
         self.policies.pop(path, None)
         if self.secrets.pop(path, None):
-            self.resources = {name: body for name, body in self.resources.items() if not name.startswith(f"{path}/")}
+            for name in [one for one in self.resources if one.startswith(f"{path}/")]:
+                del self.resources[name]
         if "/functions/" in path:
             self._delete_service(path)
 
@@ -133,7 +141,7 @@ class FakeGoogle:
             account = f"{PROJECT_NUMBER}-compute@developer.gserviceaccount.com"
             return 200, {"serviceAccountEmail": f"projects/p/serviceAccounts/{account}"}
         if resource.endswith("/runtimes"):
-            return 200, {"runtimes": [{"name": "python311", "environment": "GEN_2", "stage": "GA"}]}
+            return 200, {"runtimes": [{"name": "python313", "environment": "GEN_2", "stage": "GA"}]}
         if "/operations/" in resource:
             return 200, {"name": resource, "done": True, "metadata": {}, "response": {}}
         if verb == "getIamPolicy":
@@ -152,7 +160,7 @@ class FakeGoogle:
 
     def _secret(self, request: Request, path: str, verb: str) -> tuple[int, Json]:
         if path.endswith("/versions"):
-            return 200, {"versions": [body for name, body in self.resources.items() if name.startswith(f"{path}/")]}
+            return 200, {"versions": self._below(path)}
         if verb != "addVersion" and not path.endswith("/versions/latest"):
             return self._resource(request, path)
         if verb == "addVersion":
@@ -174,6 +182,10 @@ class FakeGoogle:
     def _resource(self, request: Request, path: str) -> tuple[int, Json]:
         if request.method == "GET" and path.endswith(("/indexes", "/fields")):
             return 200, self._listed(path, request.query.get("filter", ""))
+        if request.method == "GET" and path.startswith("namespaces/") and path.endswith("/revisions"):
+            return 200, self.run.revisions(request.query.get("labelSelector", ""))
+        if request.method == "GET" and path.endswith("/backupSchedules"):
+            return 200, {"backupSchedules": self._below(path)}
         if request.method == "POST":
             name = path if request.host.startswith("run") else f"{path}/{self._new_id(request)}"
             if name in self.resources:
@@ -186,7 +198,11 @@ class FakeGoogle:
             self._deliver(path)
         if path not in self.resources:
             return self._error(404, "NOT_FOUND", "Requested entity was not found.")
+        if request.method == "PUT" and path.startswith("namespaces/"):
+            return 200, self.run.replace(path, request.body)
         if request.method == "PATCH":
+            if "/functions/" in path:
+                self.run.deploy(path, _merged(self.resources[path], request.body)["serviceConfig"])
             return 200, self._done(request, self._put(path, _merged(self.resources[path], request.body)))
         if request.method == "DELETE":
             self.remove(path)
@@ -195,6 +211,8 @@ class FakeGoogle:
 
     def _new_id(self, request: Request) -> str:
         body, query = request.body, request.query
+        if request.path.endswith("/backupSchedules"):
+            return f"schedule-{len(self.resources)}"
         if request.path.endswith("/indexes"):
             return f"index-{len(self.requests)}"
         if "accountId" in body:
@@ -232,7 +250,7 @@ class FakeGoogle:
             self.resources[name]["lastAttempt"] = {"responseTime": "2025-01-01T00:00:00Z", "responseStatus": answer}
 
     def _create_function(self, name: str, body: Json) -> Json:
-        self._create_service(name)
+        self.run.deploy(name, body["serviceConfig"])
         service = {"service": name.replace("/functions/", "/services/"), "uri": "https://hash-uc.a.run.app"}
         more = {"state": "ACTIVE", "environment": "GEN_2", "serviceConfig": body["serviceConfig"] | service}
         return self._put(name, body | more)
@@ -241,26 +259,12 @@ class FakeGoogle:
         self.resources[name] = body | {"name": name}
         return self.resources[name]
 
-    def _create_service(self, function: str) -> None:
-        _, project, _, region, _, name = function.split("/")
-        url = f"https://{name}-{PROJECT_NUMBER}.{region}.run.app"
-        self.resources[f"namespaces/{project}/services/{name}"] = {
-            "apiVersion": "serving.knative.dev/v1",
-            "kind": "Service",
-            "metadata": {
-                "name": name,
-                "namespace": project,
-                "annotations": {"run.googleapis.com/urls": json.dumps([url, "https://hash-uc.a.run.app"])},
-                "labels": {"cloud.googleapis.com/location": region},
-            },
-            "spec": {"template": {"spec": {"containers": [{}]}}},
-            "status": {"url": url},
-        }
-
     def _delete_service(self, function: str) -> None:
-        _, project, _, _, _, name = function.split("/")
-        self.resources.pop(f"namespaces/{project}/services/{name}", None)
+        self.run.delete(function)
         self.policies.pop(function.replace("/functions/", "/services/"), None)
+
+    def _below(self, path: str) -> list[Json]:
+        return [body for name, body in self.resources.items() if name.startswith(f"{path}/")]
 
     def _listed(self, path: str, filter: str) -> Json:
         kind = path.rpartition("/")[2]
@@ -271,6 +275,10 @@ class FakeGoogle:
             for name, body in self.resources.items()
             if name.startswith(prefix.removesuffix("/fields")) and f"/{kind}/" in name
         ]
+        if kind == "indexes" and found:
+            self.looks_while_building -= 1
+            state = "CREATING" if self.looks_while_building >= 0 else "READY"
+            found = [body | {"state": state} for body in found]
         return {kind: [body for body in found if kind == "indexes" or key in body]}
 
     @staticmethod
