@@ -3,11 +3,13 @@
 #
 #   deploy/deploy.sh [--dry-run] [--skip-check] [--wheel FILE] [SETTINGS]
 #   deploy/deploy.sh [--dry-run] --rollback [SETTINGS]
+#   deploy/deploy.sh [--dry-run] [--skip-check] [--wheel FILE] --archive FILE [SETTINGS]
 #
 # SETTINGS is deploy/settings.env by default. --dry-run prints every command, sends nothing and changes nothing.
 # --skip-check deploys without checking live instances. Instances that the new code does not support wait, unchanged.
 # --wheel deploys this wheel of gorchestrate, instead of building one from the repository.
 # --rollback deploys nothing: requests go to the revisions of the deployment before.
+# --archive deploys nothing: it writes the source of the functions to a zip file, for deploy/terraform.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$HERE")
@@ -29,7 +31,7 @@ source "$HERE/traffic.sh"
 source "$HERE/canary.sh"
 
 main() {
-  local settings="$HERE/settings.env" argument base skip_check=false rollback=false
+  local settings="$HERE/settings.env" argument base skip_check=false rollback=false archive=
   WHEEL=
   while (($#)); do
     argument=$1
@@ -38,13 +40,18 @@ main() {
       --dry-run) DRY_RUN=true ;;
       --skip-check) skip_check=true ;;
       --rollback) rollback=true ;;
+      --archive)
+        [[ -n ${1-} && -d $(dirname "$1") ]] || die "--archive needs the path of a zip file in a folder that exists"
+        archive=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
+        shift
+        ;;
       --wheel)
         [[ -f ${1-} ]] || die "--wheel needs the path of a wheel"
         WHEEL=$1
         shift
         ;;
-      -h | --help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
-      -*) die "unknown option $argument. Available: --dry-run, --skip-check, --wheel, --rollback, --help" ;;
+      -h | --help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
+      -*) die "unknown option $argument. Available: --dry-run, --skip-check, --wheel, --rollback, --archive, --help" ;;
       *) settings=$argument ;;
     esac
   done
@@ -71,6 +78,13 @@ main() {
     return
   fi
   check_files
+  if [[ -n $archive ]]; then
+    IS_NEW=true # the database is not looked at
+    $skip_check || check_source
+    stage_source
+    run python3 "$HERE/archive.py" "$STAGE" "$archive"
+    return
+  fi
   name_release
   find_project
   enable_apis
@@ -126,14 +140,14 @@ enable_apis() {
 # A new database has no instances yet, and its indexes are still being built.
 check_source() {
   say "Check of the source against live instances"
-  local command=(gorchestrate check --deployable "$SOURCE/main.py") token
+  local command=(gorchestrate check --deployable "$SOURCE/main.py") token=""
   if ! $IS_NEW; then command+=(--against "$PROJECT/$DATABASE"); fi
   show "${command[@]}"
   if $DRY_RUN; then
     printf '    if the database exists: with --against %s\n' "$PROJECT/$DATABASE"
     return
   fi
-  token=$(gcloud auth print-access-token)
+  $IS_NEW || token=$(gcloud auth print-access-token)
   GOOGLE_ACCESS_TOKEN=$token GORCHESTRATE_INDEX_SHARDS=${INDEX_SHARDS:-1} \
     GORCHESTRATE_SHARDED_INDEXES=${SHARDED_INDEXES:-write} "${command[@]}" ||
     die "no function was deployed: fix what is listed above, or pass --skip-check to deploy anyway"
