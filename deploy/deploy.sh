@@ -27,6 +27,8 @@ source "$HERE/database.sh"
 source "$HERE/functions.sh"
 # shellcheck source=deploy/traffic.sh
 source "$HERE/traffic.sh"
+# shellcheck source=deploy/monitoring.sh
+source "$HERE/monitoring.sh"
 # shellcheck source=deploy/canary.sh
 source "$HERE/canary.sh"
 
@@ -89,6 +91,7 @@ main() {
   find_project
   enable_apis
   create_database
+  claim_database
   schedule_backups
   apply_indexes
   add_shards # before the check, which reads the same indexes as the functions
@@ -103,6 +106,8 @@ main() {
   try_worker
   deploy_api
   create_recovery_job
+  create_alerts
+  report_old_queues
   say "Done"
   printf '  api     %s (%s)\n' "$API_URL" "$($PUBLIC && echo 'public' || echo 'private: callers need roles/run.invoker')"
   printf '  worker  %s (only for %s)\n' "$WORKER_URL" "$TASKS_EMAIL"
@@ -130,11 +135,13 @@ find_project() {
 }
 
 enable_apis() {
+  local more=()
   say "APIs"
+  if [[ -n $ALERTS ]]; then more=(logging.googleapis.com monitoring.googleapis.com); fi
   run gcloud services enable --project="$PROJECT" \
     artifactregistry.googleapis.com cloudbuild.googleapis.com cloudfunctions.googleapis.com \
     cloudscheduler.googleapis.com cloudtasks.googleapis.com firestore.googleapis.com iam.googleapis.com \
-    run.googleapis.com secretmanager.googleapis.com
+    run.googleapis.com secretmanager.googleapis.com ${more[@]+"${more[@]}"}
 }
 
 # A new database has no instances yet, and its indexes are still being built.

@@ -13,8 +13,8 @@ REQUIRED=(
   LEASE_SECONDS RECOVERY_SCHEDULE SECRET_KEYS CALLBACK_KEYS SESSION_KEYS LOG_LEVEL
 )
 OPTIONAL=(
-  ACCESS ACTIVITY_QUEUE BUILD_ACCOUNT DAILY_BACKUPS INDEX_SHARDS INGRESS KMS_KEY LAZY_TIMER_SECONDS PITR PUBLIC_URL QUEUES
-  RATE_LIMIT SHARDED_INDEXES WEEKLY_BACKUPS
+  ACCESS ACTIVITY_QUEUE ALERTS BUILD_ACCOUNT DAILY_BACKUPS INDEX_SHARDS INGRESS KMS_KEY LAZY_TIMER_SECONDS PITR PUBLIC_URL
+  QUEUES RATE_LIMIT SHARDED_INDEXES WEEKLY_BACKUPS
 )
 
 # Reads NAME=value lines. The file is data: nothing in it is executed.
@@ -68,6 +68,8 @@ check_settings() {
     SECRET_KEYS CALLBACK_KEYS SESSION_KEYS
   expect '^projects/[^/,]+/locations/[^/,]+/keyRings/[^/,]+/cryptoKeys/[^/,]+$' \
     'write the name of a key, projects/P/locations/L/keyRings/R/cryptoKeys/K, or nothing' KMS_KEY
+  expect '^projects/[^/]+/notificationChannels/[^/]+$' \
+    'write the name of a notification channel, projects/P/notificationChannels/N, or nothing' ALERTS
   expect '^(DEBUG|INFO|WARNING|ERROR)$' 'write DEBUG, INFO, WARNING or ERROR' LOG_LEVEL
   expect '^[0-9]+$' 'write a whole number' QUEUE_CONCURRENT_DISPATCHES QUEUE_DOUBLINGS CONCURRENCY \
     INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX
@@ -120,6 +122,7 @@ derive() {
   BUILD_EMAIL=$BUILD_ACCOUNT
   if [[ -n $BUILD_ACCOUNT && $BUILD_ACCOUNT != *@* ]]; then BUILD_EMAIL="$BUILD_ACCOUNT@$PROJECT.iam.gserviceaccount.com"; fi
   RECOVERY_JOB="$WORKER_FUNCTION-recover"
+  FAILED_METRIC="$WORKER_FUNCTION-failed-instances"
   local number
   ALL_QUEUES=("$QUEUE")
   for ((number = 2; number <= ${QUEUES:-1}; number++)); do ALL_QUEUES+=("$QUEUE-$number"); done
@@ -129,6 +132,8 @@ derive() {
     if [[ $RECOVERY_SCHEDULE == '* * * * *' ]]; then LAZY_TIMER_SECONDS=600; fi
   fi
   # The functions may use only this database of the project.
+  # One deployment is the worker, whose name is unique in its region.
+  DEPLOYMENT="$REGION/$WORKER_FUNCTION"
   RUN_PLACE=(--project="$PROJECT" --region="$REGION")
   DATABASE_PLACE=(--project="$PROJECT" --database="$DATABASE")
   DATABASE_CONDITION="expression=resource.name==\"projects/$PROJECT/databases/$DATABASE\",title=gorchestrate-$QUEUE"

@@ -11,6 +11,10 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/lib.sh"
 # shellcheck source=deploy/settings.sh
 source "$HERE/settings.sh"
+# shellcheck source=deploy/database.sh
+source "$HERE/database.sh"
+# shellcheck source=deploy/monitoring.sh
+source "$HERE/monitoring.sh"
 # shellcheck source=deploy/keys.sh
 source "$HERE/keys.sh"
 
@@ -35,6 +39,7 @@ main() {
     confirm "$delete_data"
   fi
 
+  delete_alerts
   local at=(--project="$PROJECT" --location="$REGION")
   say "Scheduler job $RECOVERY_JOB"
   remove gcloud scheduler jobs delete "$RECOVERY_JOB" "${at[@]}"
@@ -42,6 +47,7 @@ main() {
   remove gcloud functions delete "$API_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
   remove gcloud functions delete "$WORKER_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
   local queue
+  find_queues
   for queue in "${ALL_QUEUES[@]}"; do
     say "Task queue $queue, with all its tasks (its name may be blocked for three days)"
     remove gcloud tasks queues delete "$queue" "${at[@]}"
@@ -69,6 +75,17 @@ main() {
   else
     say "The database $DATABASE and the keys are kept. Pass --delete-data to delete them."
   fi
+}
+
+# Adds the queues that the deployment had before, and removes its mark from the database.
+find_queues() {
+  local output queue
+  say "Mark of the deployment in the database $DATABASE"
+  if $DRY_RUN; then return; fi
+  output=$(marking release) || die "cannot remove the mark"
+  for queue in $output; do
+    if [[ " ${ALL_QUEUES[*]} " != *" $queue "* ]]; then ALL_QUEUES+=("$queue"); fi
+  done
 }
 
 confirm() {

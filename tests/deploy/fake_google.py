@@ -32,6 +32,8 @@ HOSTS = (
     "cloudtasks",
     "firestore",
     "iam",
+    "logging",
+    "monitoring",
     "run",
     "secretmanager",
     "serviceusage",
@@ -126,7 +128,7 @@ class FakeGoogle:
     def _answer(self, request: Request, raw: bytes) -> tuple[int, Json]:
         if self.forbidden and self.forbidden in request.path:
             return self._error(403, "PERMISSION_DENIED", "The caller does not have permission")
-        path = re.sub(r"^/(v1|v2|v2beta3|apis/serving\.knative\.dev/v1)/", "", request.path)
+        path = re.sub(r"^/(v1|v2|v3|v2beta3|apis/serving\.knative\.dev/v1)/", "", request.path)
         path = re.sub(r"^projects/-/(serviceAccounts/[^@]+@([^.]+))", r"projects/\2/\1", path)
         resource, _, verb = path.partition(":")
         if request.host == "storage.googleapis.com":
@@ -184,8 +186,9 @@ class FakeGoogle:
             return 200, self._listed(path, request.query.get("filter", ""))
         if request.method == "GET" and path.startswith("namespaces/") and path.endswith("/revisions"):
             return 200, self.run.revisions(request.query.get("labelSelector", ""))
-        if request.method == "GET" and path.endswith("/backupSchedules"):
-            return 200, {"backupSchedules": self._below(path)}
+        kind = path.rpartition("/")[2]
+        if request.method == "GET" and kind in ("alertPolicies", "backupSchedules", "dashboards"):
+            return 200, {kind: self._below(path)}
         if request.method == "POST":
             name = path if request.host.startswith("run") else f"{path}/{self._new_id(request)}"
             if name in self.resources:
@@ -211,10 +214,8 @@ class FakeGoogle:
 
     def _new_id(self, request: Request) -> str:
         body, query = request.body, request.query
-        if request.path.endswith("/backupSchedules"):
-            return f"schedule-{len(self.resources)}"
-        if request.path.endswith("/indexes"):
-            return f"index-{len(self.requests)}"
+        if request.path.endswith(("/alertPolicies", "/backupSchedules", "/dashboards", "/indexes")):
+            return f"made-{len(self.requests)}"
         if "accountId" in body:
             project = request.path.split("/")[3]
             return f"{body['accountId']}@{project}.iam.gserviceaccount.com"
@@ -223,6 +224,7 @@ class FakeGoogle:
             query.get("functionId")
             or query.get("databaseId")
             or query.get("secretId")
+            or query.get("documentId")
             or body["name"].rpartition("/")[2]
         )
 
@@ -275,16 +277,15 @@ class FakeGoogle:
             for name, body in self.resources.items()
             if name.startswith(prefix.removesuffix("/fields")) and f"/{kind}/" in name
         ]
-        if kind == "indexes" and found:
+        if kind == "indexes" and found and self.looks_while_building:
             self.looks_while_building -= 1
-            state = "CREATING" if self.looks_while_building >= 0 else "READY"
-            found = [body | {"state": state} for body in found]
+            found = [body | {"state": "CREATING"} for body in found]
         return {kind: [body for body in found if kind == "indexes" or key in body]}
 
     @staticmethod
     def _done(request: Request, body: Json) -> Json:
         """The answer to a change: an operation where the API has one, else the resource itself."""
-        if not request.host.startswith(("firestore", "cloudfunctions")):
+        if not request.host.startswith(("firestore", "cloudfunctions")) or "/documents/" in request.path:
             return body
         name = "/".join(request.path.split("/")[2:6]) + "/operations/1"
         return {"name": name, "done": True, "metadata": {}, "response": {"@type": "type.googleapis.com/x"} | body}

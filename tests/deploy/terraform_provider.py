@@ -108,7 +108,7 @@ def providers() -> Iterator[dict[str, str]]:
             server.add_generic_rpc_handlers((_Provider(content),))
             port = server.add_insecure_port("127.0.0.1:0")
             server.start()
-            stack.callback(lambda server=server: server.stop(None).wait())
+            stack.callback(server.stop, None)
             found[f"registry.terraform.io/hashicorp/{name}"] = {
                 "Protocol": "grpc",
                 "ProtocolVersion": 5,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.deploy.desk import DATABASE, DEPLOY, Desk
+from tests.deploy.desk import DATABASE, DEPLOY, PROJECT, Desk
 from tests.deploy.fake_google import Json, fake_google
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -99,3 +99,45 @@ def test_indexes_that_are_being_built_are_waited_for(looks: int, seconds: float,
         )
     assert run.returncode == 0, run.stderr
     assert said in run.stdout
+
+
+# --- whose database it is ----------------------------------------------------------------
+
+MARK = f"{DATABASE}/documents/gorchestrate/deployment"
+QUEUES = f"{PROJECT}/locations/us-central1/queues"
+
+
+def test_a_database_has_one_deployment(desk: Desk) -> None:
+    run = desk.call("claim_database")
+    assert run.process.returncode == 0, run.process.stderr
+    assert run.resources[MARK]["fields"]["deployment"] == {"stringValue": "us-central1/gorchestrate-worker"}
+    before = len(written(desk))
+    run = desk.call("claim_database")
+    assert run.process.returncode == 0, run.process.stderr
+    for other in ({"WORKER_FUNCTION": "other-worker"}, {"REGION": "europe-west1"}):
+        run = desk.call("claim_database", **other)
+        assert run.process.returncode == 1
+        assert "the database belongs to the deployment us-central1/gorchestrate-worker" in run.process.stderr
+        assert "choose another DATABASE" in run.process.stderr
+    assert len(written(desk)) == before
+
+
+def test_queues_that_are_no_longer_used_are_named_and_torn_down(desk: Desk) -> None:
+    for name in ("gorchestrate", "gorchestrate-2", "orders"):
+        desk.google.resources[f"{QUEUES}/{name}"] = {"name": name}
+    assert desk.call("claim_database", QUEUES="3").process.returncode == 0
+    run = desk.call("claim_database; report_old_queues", QUEUE="orders")
+    assert run.process.returncode == 0, run.process.stderr
+    named = [line for line in run.process.stdout.splitlines() if "is no longer used" in line]
+    assert [line.split()[3] for line in named] == ["gorchestrate", "gorchestrate-2"], "the third is gone"
+    assert f"{QUEUES}/gorchestrate" in run.resources
+    run = desk.call("OLD=$(marking release); echo $OLD", QUEUE="orders")
+    assert run.process.stdout.strip() == "orders gorchestrate gorchestrate-2 gorchestrate-3"
+    assert MARK not in run.resources
+
+
+def test_another_deployment_cannot_remove_the_mark(desk: Desk) -> None:
+    assert desk.call("claim_database").process.returncode == 0
+    run = desk.call("marking release", WORKER_FUNCTION="other-worker")
+    assert (run.process.returncode, run.process.stdout) == (0, "")
+    assert MARK in run.resources

@@ -70,6 +70,7 @@ def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
         ({"PITR": "on"}, "PITR is 'on': write true or false"),
         ({"DAILY_BACKUPS": "7"}, "DAILY_BACKUPS is '7': write how long a backup is kept, such as 7d or 14w, or none"),
         ({"INGRESS": "public"}, "INGRESS is 'public': write all, internal-only or internal-and-gclb, or nothing"),
+        ({"ALERTS": "me@example.com"}, "write the name of a notification channel, projects/P/notificationChannels/N"),
         ({"UI": "maybe"}, "UI is 'maybe': write true or false"),
         ({"API_FUNCTION": "Api"}, "API_FUNCTION is 'Api': lower-case letters"),
         ({"API_FUNCTION": "gorchestrate-worker"}, "API_FUNCTION and WORKER_FUNCTION must differ"),

@@ -241,14 +241,15 @@ def test_the_archive_has_the_source_of_the_functions_and_is_the_same_each_time(t
     with fake_google() as google:
         desk = Desk(google, tmp_path)
         for archive in archives:
-            options = ["--skip-check", "--wheel", wheel, "--archive", archive]
-            run = desk.run("deploy.sh", *options, desk.settings())
+            run = desk.run("deploy.sh", "--skip-check", "--wheel", wheel, "--archive", archive, desk.settings())
             assert run.process.returncode == 0, run.process.stderr
         assert google.requests == []
     assert archives[0].read_bytes() == archives[1].read_bytes()
     with ZipFile(archives[0]) as archive_file:
         names = archive_file.namelist()
-    assert names == sorted([".gcloudignore", wheel.name, "main.py", "pizza.py", "pizza_explicit.py", "requirements.txt"])
+    assert names == sorted(
+        [".gcloudignore", wheel.name, "main.py", "pizza.py", "pizza_explicit.py", "requirements.txt"]
+    )
 
 
 def test_a_key_is_in_no_state(applied: Resources) -> None:
