@@ -46,6 +46,9 @@ check_settings() {
   expect '^[a-z][a-z0-9-]{4,28}[a-z0-9]$' 'lower-case letters, digits and hyphens, 6 to 30 of them' \
     PROJECT API_ACCOUNT WORKER_ACCOUNT TASKS_ACCOUNT
   expect '^[a-z][a-z0-9-]*$' 'write a location such as us-central1' REGION FIRESTORE_LOCATION
+  [[ $DATABASE != postgres*://* ]] ||
+    die "$file: DATABASE is a URL of PostgreSQL, but this script deploys on Firestore and Cloud Tasks. $HERE/README.md, A container," \
+      "shows how to deploy on PostgreSQL"
   expect '^(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])$' 'write (default), or lower-case letters, digits and hyphens' DATABASE
   expect '^[A-Za-z0-9-]{1,100}$' 'letters, digits and hyphens, at most 100 of them' QUEUE ACTIVITY_QUEUE
   expect '^[1-9][0-9]?$' 'write a number of queues from 1 to 99, or nothing' QUEUES

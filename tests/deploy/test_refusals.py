@@ -43,6 +43,7 @@ def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
         ({"ACCESS": "closed"}, "ACCESS is 'closed': write open or authenticated"),
         ({"PROJECT": "p,title=x"}, "PROJECT is 'p,title=x': lower-case letters"),
         ({"DATABASE": '(default)",title=x'}, "DATABASE is '(default)\",title=x': write (default)"),
+        ({"DATABASE": "postgresql://u:p@h/n"}, "DATABASE is a URL of PostgreSQL, but this script deploys on Firestore"),
         ({"REGION": "us-central1/../x"}, "REGION is 'us-central1/../x': write a location"),
         ({"QUEUE": "q,title=x"}, "QUEUE is 'q,title=x': letters, digits and hyphens"),
         ({"QUEUES": "0"}, "QUEUES is '0': write a number of queues from 1 to 99"),
