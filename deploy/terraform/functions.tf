@@ -88,7 +88,7 @@ resource "google_cloudfunctions2_function" "worker" {
 
   depends_on = [
     google_project_iam_member.build, google_project_iam_member.database, google_secret_manager_secret_version.keys,
-    google_secret_manager_secret_iam_member.keys, google_firestore_index.indexes, google_firestore_field.fields,
+    google_secret_manager_secret_iam_member.keys, google_firestore_index.indexes, google_firestore_field.fields, google_firestore_document.mark,
   ]
 }
 

@@ -38,6 +38,18 @@ resource "google_firestore_database" "database" {
   depends_on = [google_project_service.apis]
 }
 
+# The mark that deploy.sh makes: a database has one deployment. If another one has it, this document exists already.
+resource "google_firestore_document" "mark" {
+  project     = var.project
+  database    = google_firestore_database.database.name
+  collection  = "gorchestrate"
+  document_id = "deployment"
+  fields = jsonencode({
+    deployment = { stringValue = "${var.region}/${var.worker_function}" }
+    queues     = { arrayValue = { values = [for queue in local.queues : { stringValue = queue }] } }
+  })
+}
+
 resource "google_firestore_backup_schedule" "daily" {
   count = var.daily_backups == null ? 0 : 1
 

@@ -5,6 +5,7 @@ Terraform plans and applies the module with values that it invents (``mock_provi
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -211,6 +212,16 @@ def test_both_give_the_functions_the_same_variables(name: str, applied: Resource
         assert f"--{option}={service[value]} " in command
     assert function["build_config"][0]["entry_point"] == name
     assert function["build_config"][0]["runtime"] == re.findall(r"--runtime=(\S+)", command)[0]
+
+
+def test_the_mark_of_the_database_is_that_of_the_script(applied: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DEPLOY))
+    claim = importlib.import_module("claim")
+    (mark,) = of("google_firestore_document", applied)
+    assert f"documents/{mark['collection']}/{mark['document_id']}" == claim.PATH
+    queues = ["gorchestrate", "gorchestrate-2", "slow"]
+    expected = claim.document("us-central1/gorchestrate-worker", queues)["fields"]
+    assert json.loads(mark["fields"]) == expected
 
 
 def test_the_worker_is_never_public(applied: Resources) -> None:
