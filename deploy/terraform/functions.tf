@@ -13,6 +13,8 @@ locals {
       GORCHESTRATE_QUEUE              = var.queue
       GORCHESTRATE_QUEUES             = tostring(var.queues)
       GORCHESTRATE_ACTIVITY_QUEUE     = var.activity_queue
+      GORCHESTRATE_INDEX_SHARDS       = "1" # only deploy.sh moves a database to more
+      GORCHESTRATE_SHARDED_INDEXES    = "write"
       GORCHESTRATE_WORKER_URL         = local.worker_url
       GORCHESTRATE_AUDIENCE           = local.worker_url
       GORCHESTRATE_TASKS_ACCOUNT      = google_service_account.tasks.email
