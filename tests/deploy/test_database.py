@@ -83,7 +83,7 @@ def test_backups_are_scheduled_changed_and_ended(desk: Desk) -> None:
     assert [body["retention"] for body in left] == ["259200s"]
 
 
-@pytest.mark.parametrize(("looks", "seconds", "said"), [(2, 60, "waiting until  built"), (99, 0.2, "still being")])
+@pytest.mark.parametrize(("looks", "seconds", "said"), [(2, 60, "waiting until 2 are built"), (99, 0.2, "still being")])
 def test_indexes_that_are_being_built_are_waited_for(looks: int, seconds: float, said: str) -> None:
     with fake_google() as google:
         google.looks_while_building = looks
