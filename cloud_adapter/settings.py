@@ -199,6 +199,8 @@ class Settings(SecretSettings, IndexSettings):
     lazy_timer_seconds: float = Field(default=0, ge=0)
     """Cloud: a timer that is due later than this gets its task from ``POST /recover``, which must be called every
     minute, two minutes ahead. 0: each timer has a task from the start. At least 300 otherwise; deploy.sh sets 600."""
+    release: str = ""
+    """Cloud: the deployment that has made this revision; deploy.sh sets it, and a rollback finds revisions by it."""
     recover_seconds: float = Field(default=10, ge=0.1, le=3600)
     """How often the embedded runtime looks for stalled instances."""
 

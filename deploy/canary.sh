@@ -34,14 +34,26 @@ try_worker() {
     send_worker
     send_canary
   fi
+  judge_canary
+  # After the last deployment of the worker: nobody may have made it public in the meantime.
+  if [[ $WORKER_AUTH == iam ]] && ! is_private; then die "$PUBLIC_WORKER"; fi
+}
+
+# The worker that serves now, as it is.
+check_canary() {
+  say "Canary: one task through the queue to the worker"
+  local status=200
+  send_canary
+  judge_canary
+}
+
+judge_canary() {
   case $status in
     200) ;;
     none) die "the canary was not delivered within $CANARY_SECONDS_MAX s. Is the queue paused? gcloud tasks queues describe $QUEUE" ;;
     401 | 403) die "Cloud Run or the worker refuses the token of $TASKS_EMAIL with status $status. $CANARY_LOGS" ;;
     *) die "the worker answers tasks with status $status. $CANARY_LOGS" ;;
   esac
-  # After the last deployment of the worker: nobody may have made it public in the meantime.
-  if [[ $WORKER_AUTH == iam ]] && ! is_private; then die "$PUBLIC_WORKER"; fi
 }
 
 # Sets `status` to what the worker answered the canary, or to `none`.

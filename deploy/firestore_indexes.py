@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,6 +22,9 @@ from typing import Any
 ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_FIRESTORE"  # gcloud's own name for it
 TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
 ALREADY_EXISTS = 409
+POLL_SECONDS = 10
+CREATING = "CREATING"
+OVERRIDDEN = "indexConfig.usesAncestorConfig:false"
 
 GROUP, SHARD = "instances", "shard"
 TIMES = ("wake_at", "updated_at", "created_at")
@@ -154,9 +158,9 @@ def apply_composite_indexes(api: Api, specs: list[dict[str, Any]], dry_run: bool
 
 def apply_fields(api: Api, specs: list[dict[str, Any]], dry_run: bool) -> None:
     existing: dict[str, dict[str, Any]] = {}
-    for filter in () if dry_run else ("indexConfig.usesAncestorConfig:false", "ttlConfig:*"):
+    for filter in () if dry_run else (OVERRIDDEN, "ttlConfig:*"):
         for field in api.list("collectionGroups/-/fields", "fields", filter=filter):
-            existing[field["name"].partition("/collectionGroups/")[2]] = field
+            existing[path_of(field)] = field
     for spec in specs:
         name = f"{spec['collectionGroup']}/fields/{spec['fieldPath']}"
         body = field_config(spec)
@@ -205,6 +209,39 @@ def check_order(api: Api) -> None:
         sys.exit("indexes with shards do not exist yet: set SHARDED_INDEXES=write and deploy first; see docs on scale")
 
 
+def path_of(resource: dict[str, Any]) -> str:
+    """The name of an index or a field within its database."""
+    return str(resource["name"]).partition("/collectionGroups/")[2]
+
+
+def building(api: Api, specs: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The indexes and fields of the file that queries cannot use yet."""
+    groups = {spec["collectionGroup"] for spec in specs.get("indexes", [])}
+    found = [index for group in sorted(groups) for index in api.list(f"collectionGroups/{group}/indexes", "indexes")]
+    names = [path_of(index) for index in found if index.get("state") == CREATING]
+    for field in api.list("collectionGroups/-/fields", "fields", filter=OVERRIDDEN):
+        indexes = field.get("indexConfig", {}).get("indexes", [])
+        names += [path_of(field)] if any(index.get("state") == CREATING for index in indexes) else []
+    return names
+
+
+def wait(api: Api, specs: dict[str, list[dict[str, Any]]], seconds: float) -> None:
+    """Waits until all indexes are built, or for this time. Firestore goes on building."""
+    if not seconds:
+        return
+    end = time.monotonic() + seconds
+    told = 0
+    while names := building(api, specs):
+        if time.monotonic() >= end:
+            sys.stdout.write(f"  still being built after {seconds:g} s: {', '.join(names)}. Queries fail until then\n")
+            return
+        if len(names) != told:
+            sys.stdout.write(f"  waiting until {len(names)} are built: {', '.join(names)}\n")
+            sys.stdout.flush()
+            told = len(names)
+        time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
+
+
 def describe(index: dict[str, Any]) -> str:
     return " ".join(f"{f['fieldPath']} {f.get('order') or f.get('arrayConfig')}" for f in index["fields"])
 
@@ -213,7 +250,9 @@ def report(what: str, known: bool) -> None:
     sys.stdout.write(f"  {what}{' (exists)' if known else ''}\n")
 
 
-def apply(api: Api, wanted: dict[str, Any], shards: str | None, *, is_new: bool, dry_run: bool) -> None:
+def apply(
+    api: Api, wanted: dict[str, Any], shards: str | None, *, is_new: bool, dry_run: bool, seconds: float = 0
+) -> None:
     unsharded = wanted.get("indexes", [])
     are_read = shards in ("read", "only")
     is_checked = shards is not None and not is_new and not dry_run
@@ -223,10 +262,13 @@ def apply(api: Api, wanted: dict[str, Any], shards: str | None, *, is_new: bool,
         check_order(api)
     apply_composite_indexes(api, wanted.get("indexes", []), dry_run)
     if is_checked and are_read:
+        wait(api, wanted, seconds)
         check_ready(api, wanted, shards_are_read=True)  # before the others are deleted
     if shards == "only":
         delete_composite_indexes(api, unsharded, dry_run)
     apply_fields(api, wanted.get("fieldOverrides", []), dry_run)
+    if not dry_run:
+        wait(api, wanted, seconds)
     if is_checked and not are_read:
         check_ready(api, wanted, shards_are_read=False)
 
@@ -238,13 +280,14 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="only print what the file contains")
     parser.add_argument("--sharded-indexes", choices=("write", "read", "only"), help="the indexes by time have shards")
     parser.add_argument("--new", action="store_true", help="the database is new: nothing reads it yet")
+    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="wait until the indexes are built")
     parser.add_argument("file")
     options = parser.parse_args()
     with open(options.file, encoding="utf-8") as file:
         wanted = json.load(file)
     api = Api(options.project, options.database, os.environ.get(TOKEN_VARIABLE, ""))
     try:
-        apply(api, wanted, options.sharded_indexes, is_new=options.new, dry_run=options.dry_run)
+        apply(api, wanted, options.sharded_indexes, is_new=options.new, dry_run=options.dry_run, seconds=options.wait)
     except urllib.error.HTTPError as error:
         sys.exit(f"{error.url}: {error.code} {error.read().decode(errors='replace')}")
     except urllib.error.URLError as error:

@@ -12,8 +12,10 @@ REQUIRED=(
   MEMORY CPU CONCURRENCY INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX API_TIMEOUT WORKER_TIMEOUT
   LEASE_SECONDS RECOVERY_SCHEDULE SECRET_KEYS CALLBACK_KEYS SESSION_KEYS LOG_LEVEL
 )
-OPTIONAL=(ACCESS ACTIVITY_QUEUE BUILD_ACCOUNT INDEX_SHARDS KMS_KEY LAZY_TIMER_SECONDS PUBLIC_URL QUEUES RATE_LIMIT
-  SHARDED_INDEXES)
+OPTIONAL=(
+  ACCESS ACTIVITY_QUEUE ALERTS BUILD_ACCOUNT DAILY_BACKUPS INDEX_SHARDS INGRESS KMS_KEY LAZY_TIMER_SECONDS PITR PUBLIC_URL
+  QUEUES RATE_LIMIT SHARDED_INDEXES WEEKLY_BACKUPS
+)
 
 # Reads NAME=value lines. The file is data: nothing in it is executed.
 load_settings() {
@@ -44,17 +46,24 @@ check_settings() {
   expect '^[a-z][a-z0-9-]{4,28}[a-z0-9]$' 'lower-case letters, digits and hyphens, 6 to 30 of them' \
     PROJECT API_ACCOUNT WORKER_ACCOUNT TASKS_ACCOUNT
   expect '^[a-z][a-z0-9-]*$' 'write a location such as us-central1' REGION FIRESTORE_LOCATION
+  [[ $DATABASE != postgres*://* ]] ||
+    die "$file: DATABASE is a URL of PostgreSQL, but this script deploys on Firestore and Cloud Tasks. $HERE/README.md, A container," \
+      "shows how to deploy on PostgreSQL"
   expect '^(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])$' 'write (default), or lower-case letters, digits and hyphens' DATABASE
   expect '^[A-Za-z0-9-]{1,100}$' 'letters, digits and hyphens, at most 100 of them' QUEUE ACTIVITY_QUEUE
   expect '^[1-9][0-9]?$' 'write a number of queues from 1 to 99, or nothing' QUEUES
   expect '^([1-9]|[12][0-9]|30)$' 'write a number of shards from 1 to 30, or nothing' INDEX_SHARDS
   expect '^(write|read|only)$' 'write write, read or only, or nothing' SHARDED_INDEXES
-  expect '^[A-Za-z0-9.-]+@[A-Za-z0-9.-]+$' 'write the e-mail address of an account' BUILD_ACCOUNT
+  expect '^([a-z][a-z0-9-]{4,28}[a-z0-9]|[A-Za-z0-9.-]+@[A-Za-z0-9.-]+)$' \
+    'write a name of 6 to 30 lower-case letters, digits and hyphens, or the e-mail address of an account of yours' BUILD_ACCOUNT
   # A longer name has no deterministic URL: the host's first label has 63 characters, 14 of them for the project.
   hint='lower-case letters, digits and hyphens, at most 49 of them'
   expect '^[a-z][a-z0-9-]{0,47}[a-z0-9]$' "$hint" API_FUNCTION WORKER_FUNCTION
-  expect '^python3[0-9]+$' 'write a Python runtime such as python311' RUNTIME
-  expect '^(true|false)$' 'write true or false' PUBLIC UI
+  expect '^python3[0-9]+$' 'write a Python runtime such as python313' RUNTIME
+  expect '^(true|false)$' 'write true or false' PUBLIC UI PITR
+  expect '^([1-9][0-9]?d|[1-9][0-9]?w|none)$' 'write how long a backup is kept, such as 7d or 14w, or none' \
+    DAILY_BACKUPS WEEKLY_BACKUPS
+  expect '^(all|internal-only|internal-and-gclb)$' 'write all, internal-only or internal-and-gclb, or nothing' INGRESS
   expect '^https?://[^/?#]+(/[^?#]*)?$' 'write a URL such as https://example.com/orders, or nothing' PUBLIC_URL
   expect '^(open|authenticated)$' 'write open or authenticated' ACCESS
   expect '^([1-9][0-9]{0,5}|1000000)/[smh]$' 'write a rate such as 20/s or 600/m, or nothing' RATE_LIMIT
@@ -62,6 +71,8 @@ check_settings() {
     SECRET_KEYS CALLBACK_KEYS SESSION_KEYS
   expect '^projects/[^/,]+/locations/[^/,]+/keyRings/[^/,]+/cryptoKeys/[^/,]+$' \
     'write the name of a key, projects/P/locations/L/keyRings/R/cryptoKeys/K, or nothing' KMS_KEY
+  expect '^projects/[^/]+/notificationChannels/[^/]+$' \
+    'write the name of a notification channel, projects/P/notificationChannels/N, or nothing' ALERTS
   expect '^(DEBUG|INFO|WARNING|ERROR)$' 'write DEBUG, INFO, WARNING or ERROR' LOG_LEVEL
   expect '^[0-9]+$' 'write a whole number' QUEUE_CONCURRENT_DISPATCHES QUEUE_DOUBLINGS CONCURRENCY \
     INSTANCES_MIN API_INSTANCES_MAX WORKER_INSTANCES_MAX
@@ -77,6 +88,8 @@ check_settings() {
     die "$file: SHARDED_INDEXES is $SHARDED_INDEXES, but INDEX_SHARDS is not more than 1"
   [[ $ACTIVITY_QUEUE != "$QUEUE" ]] || die "$file: ACTIVITY_QUEUE and QUEUE must differ"
   [[ $API_FUNCTION != "$WORKER_FUNCTION" ]] || die "$file: API_FUNCTION and WORKER_FUNCTION must differ"
+  [[ " $API_ACCOUNT $WORKER_ACCOUNT $TASKS_ACCOUNT " != *" $BUILD_ACCOUNT "* ]] ||
+    die "$file: BUILD_ACCOUNT must differ from API_ACCOUNT, WORKER_ACCOUNT and TASKS_ACCOUNT"
   [[ $API_ACCOUNT != "$WORKER_ACCOUNT" && $API_ACCOUNT != "$TASKS_ACCOUNT" && $WORKER_ACCOUNT != "$TASKS_ACCOUNT" ]] ||
     die "$file: API_ACCOUNT, WORKER_ACCOUNT and TASKS_ACCOUNT must differ"
   if [[ $SECRET_KEYS != none && ($SECRET_KEYS == "$CALLBACK_KEYS" || $SECRET_KEYS == "$SESSION_KEYS") ]] ||
@@ -109,7 +122,10 @@ derive() {
   API_EMAIL="$API_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
   WORKER_EMAIL="$WORKER_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
   TASKS_EMAIL="$TASKS_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
+  BUILD_EMAIL=$BUILD_ACCOUNT
+  if [[ -n $BUILD_ACCOUNT && $BUILD_ACCOUNT != *@* ]]; then BUILD_EMAIL="$BUILD_ACCOUNT@$PROJECT.iam.gserviceaccount.com"; fi
   RECOVERY_JOB="$WORKER_FUNCTION-recover"
+  FAILED_METRIC="$WORKER_FUNCTION-failed-instances"
   local number
   ALL_QUEUES=("$QUEUE")
   for ((number = 2; number <= ${QUEUES:-1}; number++)); do ALL_QUEUES+=("$QUEUE-$number"); done
@@ -119,5 +135,9 @@ derive() {
     if [[ $RECOVERY_SCHEDULE == '* * * * *' ]]; then LAZY_TIMER_SECONDS=600; fi
   fi
   # The functions may use only this database of the project.
+  # One deployment is the worker, whose name is unique in its region.
+  DEPLOYMENT="$REGION/$WORKER_FUNCTION"
+  RUN_PLACE=(--project="$PROJECT" --region="$REGION")
+  DATABASE_PLACE=(--project="$PROJECT" --database="$DATABASE")
   DATABASE_CONDITION="expression=resource.name==\"projects/$PROJECT/databases/$DATABASE\",title=gorchestrate-$QUEUE"
 }

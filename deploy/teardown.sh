@@ -11,11 +11,15 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/lib.sh"
 # shellcheck source=deploy/settings.sh
 source "$HERE/settings.sh"
+# shellcheck source=deploy/database.sh
+source "$HERE/database.sh"
+# shellcheck source=deploy/monitoring.sh
+source "$HERE/monitoring.sh"
 # shellcheck source=deploy/keys.sh
 source "$HERE/keys.sh"
 
 main() {
-  local settings="$HERE/settings.env" yes=false delete_data=false argument account
+  local settings="$HERE/settings.env" yes=false delete_data=false argument account role
   for argument in "$@"; do
     case $argument in
       --dry-run) DRY_RUN=true ;;
@@ -35,6 +39,7 @@ main() {
     confirm "$delete_data"
   fi
 
+  delete_alerts
   local at=(--project="$PROJECT" --location="$REGION")
   say "Scheduler job $RECOVERY_JOB"
   remove gcloud scheduler jobs delete "$RECOVERY_JOB" "${at[@]}"
@@ -42,6 +47,7 @@ main() {
   remove gcloud functions delete "$API_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
   remove gcloud functions delete "$WORKER_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
   local queue
+  find_queues
   for queue in "${ALL_QUEUES[@]}"; do
     say "Task queue $queue, with all its tasks (its name may be blocked for three days)"
     remove gcloud tasks queues delete "$queue" "${at[@]}"
@@ -55,6 +61,13 @@ main() {
     remove gcloud iam service-accounts delete "$account" --project="$PROJECT"
   done
   remove gcloud iam service-accounts delete "$TASKS_EMAIL" --project="$PROJECT"
+  if [[ $BUILD_EMAIL != "$BUILD_ACCOUNT" ]]; then
+    for role in roles/storage.objectViewer roles/logging.logWriter roles/artifactregistry.writer; do
+      remove gcloud projects remove-iam-policy-binding "$PROJECT" \
+        --member="serviceAccount:$BUILD_EMAIL" --role="$role" --condition=None
+    done
+    remove gcloud iam service-accounts delete "$BUILD_EMAIL" --project="$PROJECT"
+  fi
   if $delete_data; then
     say "Firestore database $DATABASE, with all instances"
     remove gcloud firestore databases update --project="$PROJECT" --database="$DATABASE" --no-delete-protection
@@ -62,6 +75,17 @@ main() {
   else
     say "The database $DATABASE and the keys are kept. Pass --delete-data to delete them."
   fi
+}
+
+# Adds the queues that the deployment had before, and removes its mark from the database.
+find_queues() {
+  local output queue
+  say "Mark of the deployment in the database $DATABASE"
+  if $DRY_RUN; then return; fi
+  output=$(marking release) || die "cannot remove the mark"
+  for queue in $output; do
+    if [[ " ${ALL_QUEUES[*]} " != *" $queue "* ]]; then ALL_QUEUES+=("$queue"); fi
+  done
 }
 
 confirm() {

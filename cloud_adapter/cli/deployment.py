@@ -30,13 +30,14 @@ PLACEHOLDER = "my-project"
 _MADE_BY_THE_INSTALLER = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
 
 
-def run(settings: Path, *, yes: bool, skip_check: bool) -> int:
-    """Deploys a project.
+def run(settings: Path, *, yes: bool, skip_check: bool, rollback: bool = False) -> int:
+    """Deploys a project, or goes back to the deployment before.
 
     Args:
         settings: the settings of the deployment.
         yes: deploy. Otherwise, only print the commands.
         skip_check: deploy without a check of the source and of live instances.
+        rollback: deploy nothing; requests go to the deployment before, whatever the source is now.
 
     Returns:
         The exit code of the scripts; 1 if the source has a mistake.
@@ -55,11 +56,12 @@ def run(settings: Path, *, yes: bool, skip_check: bool) -> int:
     values = _values(settings)
     if values.get("PROJECT") == PLACEHOLDER:
         raise SettingsError(f"{settings}: PROJECT is still {PLACEHOLDER}: write the id of your Google Cloud project")
-    if not (skip_check or _check(settings, values)):
+    if not (skip_check or rollback or _check(settings, values)):
         return 1
     options = [*([] if yes else ["--dry-run"]), *(["--skip-check"] if skip_check else [])]
+    options += ["--rollback"] if rollback else []
     with tempfile.TemporaryDirectory(prefix="gorchestrate-wheel-") as folder:
-        if not (DEPLOY.parent / "pyproject.toml").is_file():
+        if not (rollback or (DEPLOY.parent / "pyproject.toml").is_file()):
             options += ["--wheel", str(packed(distribution(PACKAGE), Path(folder)))]
         # `gorchestrate check` must be the one of this environment.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

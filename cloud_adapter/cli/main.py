@@ -265,14 +265,18 @@ def deploy(
     skip_check: Annotated[
         bool, typer.Option("--skip-check", help="Deploy without a check of the source and of the live instances.")
     ] = False,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Deploy nothing: requests go to the deployment before.")
+    ] = False,
 ) -> None:
     """Creates or updates all resources of a deployment on Google Cloud, and deploys the functions, with gcloud.
 
-    First checks the source, as check --deployable does.
+    First checks the source, as check --deployable does. With --rollback, both functions serve the code and settings of
+    the deployment before the current one again; the database is not changed.
     """
-    code = deployment.run(settings, yes=yes, skip_check=skip_check)
+    code = deployment.run(settings, yes=yes, skip_check=skip_check, rollback=rollback)
     if code == 0 and not yes:
-        typer.echo("\nNothing was changed. To deploy, run the command again with --yes.")
+        typer.echo("\nNothing was changed. To do this, run the command again with --yes.")
     raise typer.Exit(code)
 
 

@@ -53,6 +53,10 @@ RETRY: Final = AsyncRetry(
     predicate=if_exception_type(*_TRANSIENT), initial=0.1, maximum=2.0, multiplier=2.0, timeout=RETRY_SECONDS_MAX
 )
 
+CREATE_RETRY: Final = RETRY.with_predicate(if_exception_type(*_TRANSIENT, google_errors.NotFound))
+"""A queue that was idle for 30 days may answer ``NotFound`` for some minutes. What this does not outlast is tried again
+by the caller, who gets ``Unavailable``, or by recovery."""
+
 
 class CloudTasksClient:
     """The calls that a queue needs. Create it in the event loop where it is used.
@@ -103,11 +107,14 @@ class CloudTasksClient:
             message.schedule_time.FromDatetime(task.at)
         message.dispatch_deadline.FromTimedelta(task.deadline)
         try:
-            await self._call(self._create, request, ("parent", queue), task.name or task.url)
+            await self._call(self._create, request, ("parent", queue), task.name or task.url, CREATE_RETRY)
         except google_errors.AlreadyExists:
             return
         except google_errors.NotFound as error:
-            raise Unavailable(f"the queue {queue} does not exist, or was created within the last minute") from error
+            raise Unavailable(
+                f"the queue {queue} does not exist, was created within the last minute, or was idle for 30 days and is "
+                "not ready yet"
+            ) from error
 
     async def delete(self, name: str) -> None:
         """Deletes a task. A missing task is not an error.
@@ -116,7 +123,7 @@ class CloudTasksClient:
             Unavailable: see ``CloudTasksQueue.delete``.
         """
         try:
-            await self._call(self._delete, _DeleteTaskRequest(name=name), ("name", name), name)
+            await self._call(self._delete, _DeleteTaskRequest(name=name), ("name", name), name, RETRY)
         except google_errors.NotFound:
             return
 
@@ -126,7 +133,12 @@ class CloudTasksClient:
         await self._channel.close()
 
     async def _call(
-        self, method: Callable[..., Awaitable[Any]], request: Any, route: tuple[str, str], name: str
+        self,
+        method: Callable[..., Awaitable[Any]],
+        request: Any,
+        route: tuple[str, str],
+        name: str,
+        retry: AsyncRetry,
     ) -> None:
         """Makes a call, and repeats it after transient errors.
 
@@ -143,7 +155,7 @@ class CloudTasksClient:
                 raise google_errors.from_grpc_error(error) from error  # type: ignore[no-untyped-call]
 
         with self._calling():
-            await _translated(RETRY(once)(), name)
+            await _translated(retry(once)(), name)
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
@@ -181,6 +193,8 @@ async def _translated(call: Awaitable[None], name: str) -> None:
             raise TooLarge(f"Cloud Tasks rejected task {name}: {error.message}; send a reference instead") from error
         raise InvalidRequest(f"Cloud Tasks rejected task {name}: {error.message}") from error
     except google_errors.RetryError as error:
+        if isinstance(error.cause, google_errors.NotFound):
+            raise error.cause from error
         raise Unavailable(f"Cloud Tasks did not answer: {error.cause}") from error
     except (google_errors.GoogleAPIError, GoogleAuthError, grpc.RpcError, grpc.aio.BaseError) as error:
         raise Unavailable(f"Cloud Tasks rejected the call or did not answer: {error}") from error

@@ -322,7 +322,9 @@ def test_what_else_is_refused() -> None:
     run(scenario)
 
 
-def test_a_missing_queue_is_named() -> None:
+def test_a_missing_queue_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_up_early(monkeypatch)
+
     async def scenario(h: Harness) -> None:
         async with a_queue(TaskTarget("http://localhost"), h.clock, "other") as queue:
             with pytest.raises(Unavailable, match="projects/p/locations/l/queues/other does not exist"):
@@ -459,8 +461,16 @@ def test_an_error_that_stays_is_not_tried_again(code: grpc.StatusCode, error: ty
     assert caught.value.__notes__ == ["1 calls"]
 
 
+def give_up_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cloud_tasks_client, "CREATE_RETRY", cloud_tasks_client.CREATE_RETRY.with_timeout(0.3))
+
+
+def test_a_queue_that_was_idle_for_30_days_is_waited_for() -> None:
+    assert len(call_with(*[grpc.StatusCode.NOT_FOUND] * 3)) == 4
+
+
 def test_in_the_end_it_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloud_tasks_client, "RETRY", cloud_tasks_client.RETRY.with_timeout(0.3))
+    give_up_early(monkeypatch)
     with pytest.raises(Unavailable, match="did not answer: 503 no luck"):
         call_with(*[grpc.StatusCode.UNAVAILABLE] * 100)
 

@@ -16,6 +16,8 @@ from tests.deploy.fake_google import PROJECT_NUMBER, FakeGoogle, Request
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TIMEOUT_S = 900
+PROGRAMS = ("deploy", "teardown", "lock")
+"""The scripts that are run; the others have functions for them."""
 
 PROJECT = "projects/my-project"
 REGION = f"{PROJECT}/locations/us-central1"
@@ -104,11 +106,21 @@ class Desk:
             }
         return os.environ | self.google.environment() | variables
 
+    def call(self, lines: str, **changes: str | None) -> Run:
+        """Runs lines of bash that call functions of the scripts, with the example's settings and some changed."""
+        names = sorted(file.stem for file in DEPLOY.glob("*.sh") if file.stem not in PROGRAMS)
+        sources = "".join(f"source '{DEPLOY}/{name}.sh'\n" for name in ("lib", *(n for n in names if n != "lib")))
+        settings = f"load_settings '{self.settings(**changes)}'; derive; WORKER_URL={WORKER_URL}\n"
+        return self._run(["bash", "-euo", "pipefail", "-c", f"HERE='{DEPLOY}'\n{sources}{settings}{lines}"], "")
+
     def run(self, script: str, *arguments: str | Path, input: str = "") -> Run:
+        return self._run([DEPLOY / script, *arguments], input)
+
+    def _run(self, command: list[str | Path], input: str) -> Run:
         google = self.google
         requests, uploads, deliveries = len(google.requests), len(google.uploads), len(google.deliveries)
         process = subprocess.run(
-            [DEPLOY / script, *arguments],
+            command,
             env=self.environment(),
             input=input,
             capture_output=True,

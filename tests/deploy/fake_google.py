@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.deploy.fake_run import FakeRun
 from tests.http_target import threaded_server
 
 PROJECT_NUMBER = "123456789012"
@@ -31,6 +32,8 @@ HOSTS = (
     "cloudtasks",
     "firestore",
     "iam",
+    "logging",
+    "monitoring",
     "run",
     "secretmanager",
     "serviceusage",
@@ -73,13 +76,19 @@ class FakeGoogle:
     """Whatever has this in its path is answered with 403."""
     removes_signatures: bool = False
     """Cloud Run removes the signatures of tokens: a worker that checks them answers 401."""
+    looks_while_building: int = 0
+    """How often composite indexes are listed before they are built."""
     deliveries: list[tuple[str, int]] = field(default_factory=list)
     """The URL of each task, and what its worker answered."""
     uploads: list[bytes] = field(default_factory=list)
     secrets: dict[str, list[str]] = field(default_factory=dict)
     """The values of the versions of each secret."""
+    run: FakeRun = field(init=False)
     address: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.run = FakeRun(self.resources, PROJECT_NUMBER)
 
     def environment(self) -> dict[str, str]:
         """The variables that lead gcloud, and Python's urllib, here."""
@@ -106,7 +115,8 @@ class FakeGoogle:
         del self.resources[path]
         self.policies.pop(path, None)
         if self.secrets.pop(path, None):
-            self.resources = {name: body for name, body in self.resources.items() if not name.startswith(f"{path}/")}
+            for name in [one for one in self.resources if one.startswith(f"{path}/")]:
+                del self.resources[name]
         if "/functions/" in path:
             self._delete_service(path)
 
@@ -118,7 +128,7 @@ class FakeGoogle:
     def _answer(self, request: Request, raw: bytes) -> tuple[int, Json]:
         if self.forbidden and self.forbidden in request.path:
             return self._error(403, "PERMISSION_DENIED", "The caller does not have permission")
-        path = re.sub(r"^/(v1|v2|v2beta3|apis/serving\.knative\.dev/v1)/", "", request.path)
+        path = re.sub(r"^/(v1|v2|v3|v2beta3|apis/serving\.knative\.dev/v1)/", "", request.path)
         path = re.sub(r"^projects/-/(serviceAccounts/[^@]+@([^.]+))", r"projects/\2/\1", path)
         resource, _, verb = path.partition(":")
         if request.host == "storage.googleapis.com":
@@ -133,7 +143,7 @@ class FakeGoogle:
             account = f"{PROJECT_NUMBER}-compute@developer.gserviceaccount.com"
             return 200, {"serviceAccountEmail": f"projects/p/serviceAccounts/{account}"}
         if resource.endswith("/runtimes"):
-            return 200, {"runtimes": [{"name": "python311", "environment": "GEN_2", "stage": "GA"}]}
+            return 200, {"runtimes": [{"name": "python313", "environment": "GEN_2", "stage": "GA"}]}
         if "/operations/" in resource:
             return 200, {"name": resource, "done": True, "metadata": {}, "response": {}}
         if verb == "getIamPolicy":
@@ -152,7 +162,7 @@ class FakeGoogle:
 
     def _secret(self, request: Request, path: str, verb: str) -> tuple[int, Json]:
         if path.endswith("/versions"):
-            return 200, {"versions": [body for name, body in self.resources.items() if name.startswith(f"{path}/")]}
+            return 200, {"versions": self._below(path)}
         if verb != "addVersion" and not path.endswith("/versions/latest"):
             return self._resource(request, path)
         if verb == "addVersion":
@@ -174,6 +184,11 @@ class FakeGoogle:
     def _resource(self, request: Request, path: str) -> tuple[int, Json]:
         if request.method == "GET" and path.endswith(("/indexes", "/fields")):
             return 200, self._listed(path, request.query.get("filter", ""))
+        if request.method == "GET" and path.startswith("namespaces/") and path.endswith("/revisions"):
+            return 200, self.run.revisions(request.query.get("labelSelector", ""))
+        kind = path.rpartition("/")[2]
+        if request.method == "GET" and kind in ("alertPolicies", "backupSchedules", "dashboards"):
+            return 200, {kind: self._below(path)}
         if request.method == "POST":
             name = path if request.host.startswith("run") else f"{path}/{self._new_id(request)}"
             if name in self.resources:
@@ -186,7 +201,11 @@ class FakeGoogle:
             self._deliver(path)
         if path not in self.resources:
             return self._error(404, "NOT_FOUND", "Requested entity was not found.")
+        if request.method == "PUT" and path.startswith("namespaces/"):
+            return 200, self.run.replace(path, request.body)
         if request.method == "PATCH":
+            if "/functions/" in path:
+                self.run.deploy(path, _merged(self.resources[path], request.body)["serviceConfig"])
             return 200, self._done(request, self._put(path, _merged(self.resources[path], request.body)))
         if request.method == "DELETE":
             self.remove(path)
@@ -195,8 +214,8 @@ class FakeGoogle:
 
     def _new_id(self, request: Request) -> str:
         body, query = request.body, request.query
-        if request.path.endswith("/indexes"):
-            return f"index-{len(self.requests)}"
+        if request.path.endswith(("/alertPolicies", "/backupSchedules", "/dashboards", "/indexes")):
+            return f"made-{len(self.requests)}"
         if "accountId" in body:
             project = request.path.split("/")[3]
             return f"{body['accountId']}@{project}.iam.gserviceaccount.com"
@@ -205,6 +224,7 @@ class FakeGoogle:
             query.get("functionId")
             or query.get("databaseId")
             or query.get("secretId")
+            or query.get("documentId")
             or body["name"].rpartition("/")[2]
         )
 
@@ -232,7 +252,7 @@ class FakeGoogle:
             self.resources[name]["lastAttempt"] = {"responseTime": "2025-01-01T00:00:00Z", "responseStatus": answer}
 
     def _create_function(self, name: str, body: Json) -> Json:
-        self._create_service(name)
+        self.run.deploy(name, body["serviceConfig"])
         service = {"service": name.replace("/functions/", "/services/"), "uri": "https://hash-uc.a.run.app"}
         more = {"state": "ACTIVE", "environment": "GEN_2", "serviceConfig": body["serviceConfig"] | service}
         return self._put(name, body | more)
@@ -241,26 +261,12 @@ class FakeGoogle:
         self.resources[name] = body | {"name": name}
         return self.resources[name]
 
-    def _create_service(self, function: str) -> None:
-        _, project, _, region, _, name = function.split("/")
-        url = f"https://{name}-{PROJECT_NUMBER}.{region}.run.app"
-        self.resources[f"namespaces/{project}/services/{name}"] = {
-            "apiVersion": "serving.knative.dev/v1",
-            "kind": "Service",
-            "metadata": {
-                "name": name,
-                "namespace": project,
-                "annotations": {"run.googleapis.com/urls": json.dumps([url, "https://hash-uc.a.run.app"])},
-                "labels": {"cloud.googleapis.com/location": region},
-            },
-            "spec": {"template": {"spec": {"containers": [{}]}}},
-            "status": {"url": url},
-        }
-
     def _delete_service(self, function: str) -> None:
-        _, project, _, _, _, name = function.split("/")
-        self.resources.pop(f"namespaces/{project}/services/{name}", None)
+        self.run.delete(function)
         self.policies.pop(function.replace("/functions/", "/services/"), None)
+
+    def _below(self, path: str) -> list[Json]:
+        return [body for name, body in self.resources.items() if name.startswith(f"{path}/")]
 
     def _listed(self, path: str, filter: str) -> Json:
         kind = path.rpartition("/")[2]
@@ -271,12 +277,15 @@ class FakeGoogle:
             for name, body in self.resources.items()
             if name.startswith(prefix.removesuffix("/fields")) and f"/{kind}/" in name
         ]
+        if kind == "indexes" and found and self.looks_while_building:
+            self.looks_while_building -= 1
+            found = [body | {"state": "CREATING"} for body in found]
         return {kind: [body for body in found if kind == "indexes" or key in body]}
 
     @staticmethod
     def _done(request: Request, body: Json) -> Json:
         """The answer to a change: an operation where the API has one, else the resource itself."""
-        if not request.host.startswith(("firestore", "cloudfunctions")):
+        if not request.host.startswith(("firestore", "cloudfunctions")) or "/documents/" in request.path:
             return body
         name = "/".join(request.path.split("/")[2:6]) + "/operations/1"
         return {"name": name, "done": True, "metadata": {}, "response": {"@type": "type.googleapis.com/x"} | body}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
 from zipfile import ZipFile
@@ -17,6 +18,23 @@ from tests.cli.processes import ROOT, run
 from tests.deploy.tools import need
 
 pytestmark = pytest.mark.slow
+
+
+FOR_DEVELOPERS = {"emulator.Dockerfile", "lock.sh"}
+"""The files of deploy/ that only a clone of the repository needs."""
+
+
+def test_a_wheel_has_all_files_of_a_deployment() -> None:
+    included = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    files = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "deploy").rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and path.name not in FOR_DEVELOPERS | {"settings.env"}
+    }
+    for source, target in included["force-include"].items():
+        assert target == f"gorchestrate/{source}" or not source.startswith("deploy/")
+        files = {file for file in files if file != source and not file.startswith(f"{source}/")}
+    assert files == set()
 
 
 @pytest.fixture
@@ -38,7 +56,7 @@ def test_a_new_project_is_deployed_after_its_settings_are_filled_in(project: Pat
     assert f"{project}/main.py compiles: approval" in ended.stdout
     assert f"== Files of {project}\n" in ended.stdout
     assert "Dry run: nothing is sent" in ended.stdout
-    assert "Nothing was changed. To deploy, run the command again with --yes." in ended.stdout
+    assert "Nothing was changed. To do this, run the command again with --yes." in ended.stdout
 
 
 def test_the_settings_must_exist(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 HOW_TO_GET = {
     "gcloud": "https://cloud.google.com/sdk/docs/install, or apt-get install google-cloud-cli",
     "docker-compose": "apt-get install docker-compose",
+    "terraform": "https://developer.hashicorp.com/terraform/install",
     "shellcheck": "apt-get install shellcheck",
 }
 
