@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from cloud_adapter.callbacks import key_of
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.request_rate import RequestRate
+from cloud_adapter.store_settings import IndexSettings, SecretSettings, listed_keys
+from cloud_adapter.variables import PREFIX
 from workflow_core.statements.selects import INPUT_BYTES_MAX
 
-PREFIX = "GORCHESTRATE_"
 ON_CLOUD_RUN = "K_SERVICE"
 """Cloud Run sets this variable."""
 FILE_SCHEME = "sqlite"
@@ -33,95 +34,6 @@ URL_VARIABLE, TOKEN_VARIABLE, TOKEN_COMMAND_VARIABLE = CLIENT_VARIABLES = (
 """The API's URL, its token and the command that prints it, for the command line. No settings of the runtime."""
 LAZY_SECONDS_MIN = 300
 """The shortest time after which timers may be lazy: recovery creates their tasks two minutes ahead."""
-NO_KEYS = "none"
-"""Says that secrets are stored without encryption."""
-
-_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
-_KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
-
-
-def _listed_keys(text: str) -> Sequence[str]:
-    return () if text.strip() == NO_KEYS else [key.strip() for key in text.split(",") if key.strip()]
-
-
-class EnvironmentSettings(BaseSettings):
-    """Settings that are variables of the environment. For their names, see ``Settings``."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX)
-
-    @classmethod
-    def load(cls, **overrides: object) -> Self:
-        """Returns the settings from the environment. ``overrides`` take precedence.
-
-        Raises:
-            SettingsError: a setting is wrong; the message names it.
-        """
-        try:
-            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
-        except ValidationError as error:
-            lines = [
-                f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" if e["loc"] else str(e["ctx"]["error"])
-                for e in error.errors()
-            ]
-            raise SettingsError("wrong setting: " + "; ".join(lines)) from None
-
-
-class IndexSettings(EnvironmentSettings):
-    """The settings by which instances are indexed in Firestore."""
-
-    index_shards: int = Field(default=1, ge=1, le=30)
-    """Cloud: how many shards the indexes by time have. Each accepts about 500 writes a second."""
-    sharded_indexes: Literal["write", "read", "only"] = "write"
-    """Cloud: whether indexes with shards are filled (``write``), or also read (``read``, ``only``)."""
-
-    @property
-    def reads_shards(self) -> bool:
-        """Whether the indexes with shards are read."""
-        return self.sharded_indexes != "write"
-
-    @model_validator(mode="after")
-    def _reads_what_is_written(self) -> Self:
-        if self.reads_shards and self.index_shards == 1:
-            raise ValueError(f"{PREFIX}SHARDED_INDEXES is {self.sharded_indexes}: set {PREFIX}INDEX_SHARDS to 2 to 30")
-        return self
-
-
-class SecretSettings(EnvironmentSettings):
-    """The settings by which secrets are stored."""
-
-    secret_keys: SecretStr = SecretStr("")
-    """The keys that encrypt secrets before they are stored, separated by commas. The first one encrypts; each one
-    decrypts. ``none``: secrets are stored as they are."""
-    kms_key: str = ""
-    """The key in Cloud KMS that encrypts secrets: ``projects/P/locations/L/keyRings/R/cryptoKeys/K``. The keys of
-    ``secret_keys`` then only decrypt."""
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """The keys in ``secret_keys``."""
-        return _listed_keys(self.secret_keys.get_secret_value())
-
-    @property
-    def decides_secrets(self) -> bool:
-        """Whether the settings say how secrets are stored."""
-        return bool(self.secret_keys.get_secret_value().strip() or self.kms_key)
-
-    @field_validator("secret_keys", "session_keys", check_fields=False)
-    @classmethod
-    def _are_keys(cls, keys: SecretStr) -> SecretStr:
-        for number, key in enumerate(_listed_keys(keys.get_secret_value()), 1):
-            if not _KEY.fullmatch(key):
-                raise ValueError(
-                    f"key {number} is not a key of 32 bytes in URL-safe base64: make one with `gorchestrate secret-key`"
-                )
-        return keys
-
-    @field_validator("kms_key")
-    @classmethod
-    def _is_key_name(cls, name: str) -> str:
-        if name and not _KMS_KEY.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of a key: projects/P/locations/L/keyRings/R/cryptoKeys/K")
-        return name
 
 
 class Settings(SecretSettings, IndexSettings):
@@ -207,7 +119,7 @@ class Settings(SecretSettings, IndexSettings):
     @property
     def callback_ring(self) -> Sequence[bytes]:
         """The keys in ``callback_keys``."""
-        return [key_of(key) for key in _listed_keys(self.callback_keys.get_secret_value())]
+        return [key_of(key) for key in listed_keys(self.callback_keys.get_secret_value())]
 
     def options(self) -> EngineOptions:
         """Returns the settings of the engine."""
@@ -220,7 +132,7 @@ class Settings(SecretSettings, IndexSettings):
     @property
     def listed_session_keys(self) -> Sequence[str]:
         """The keys in ``session_keys``."""
-        return _listed_keys(self.session_keys.get_secret_value())
+        return listed_keys(self.session_keys.get_secret_value())
 
     @property
     def request_rate(self) -> RequestRate | None:
@@ -304,7 +216,7 @@ class Settings(SecretSettings, IndexSettings):
     @field_validator("callback_keys")
     @classmethod
     def _sign(cls, callback_keys: SecretStr) -> SecretStr:
-        for number, key in enumerate(_listed_keys(callback_keys.get_secret_value()), 1):
+        for number, key in enumerate(listed_keys(callback_keys.get_secret_value()), 1):
             key_of(key, f"key {number}")
         return callback_keys
 

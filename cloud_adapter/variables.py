@@ -1,4 +1,6 @@
-"""The environment variables of the keys that encrypt secrets. Errors name them, also where no settings are known."""
+"""Names of environment variables that are needed where no settings are known, such as in errors."""
 
-SECRET_KEYS_VARIABLE = "GORCHESTRATE_SECRET_KEYS"
-KMS_KEY_VARIABLE = "GORCHESTRATE_KMS_KEY"
+PREFIX = "GORCHESTRATE_"
+"""The names of all settings begin with it."""
+SECRET_KEYS_VARIABLE = f"{PREFIX}SECRET_KEYS"
+KMS_KEY_VARIABLE = f"{PREFIX}KMS_KEY"

@@ -37,7 +37,8 @@ from cloud_adapter.cli.main import app  # noqa: E402
 from cloud_adapter.http.graphs import Format, draw  # noqa: E402
 from cloud_adapter.http.problems import STATUS, _title, document  # noqa: E402
 from cloud_adapter.observability import otel  # noqa: E402
-from cloud_adapter.settings import PREFIX, Settings  # noqa: E402
+from cloud_adapter.settings import Settings  # noqa: E402
+from cloud_adapter.variables import PREFIX  # noqa: E402
 from workflow_core import Workflow, WorkflowError  # noqa: E402
 
 NO_SIGNATURE = ("Workflow", "Settings", "JsonFormatter", "EventRejected")
@@ -90,7 +91,7 @@ def statement(words: str) -> str:
 
 def settings() -> str:
     """The table of settings, with their docstrings."""
-    own = [cls for cls in reversed(Settings.__mro__) if cls.__module__ == Settings.__module__]
+    own = [cls for cls in reversed(Settings.__mro__) if cls.__module__.startswith("cloud_adapter.")]
     texts = {name: text for cls in own for name, text in _docstrings(cls)}
     rows = []
     ordered = sorted(Settings.model_fields.items(), key=lambda item: item[0] not in Settings.__annotations__)

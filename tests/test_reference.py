@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 import gorchestrate
 from cloud_adapter.cli.main import app
 from cloud_adapter.http.api import create_api
-from cloud_adapter.settings import PREFIX, Settings
+from cloud_adapter.settings import Settings
+from cloud_adapter.variables import PREFIX
 from tests.http.helpers import serving
 from tests.markdown import table_of
 

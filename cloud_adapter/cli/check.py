@@ -22,7 +22,7 @@ from cloud_adapter.clock import SystemClock
 from cloud_adapter.codecs.chain import codec_of
 from cloud_adapter.engine.registry import by_name
 from cloud_adapter.hosting.source import Served, load
-from cloud_adapter.settings import SecretSettings
+from cloud_adapter.store_settings import SecretSettings
 from workflow_core import DefinitionError, Workflow
 
 PROGRESS_SECONDS = 5.0

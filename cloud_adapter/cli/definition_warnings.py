@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cloud_adapter.cli.access_matrix import unsendable
 from cloud_adapter.hosting.unencrypted import FIX, unencrypted
-from cloud_adapter.settings import SecretSettings
+from cloud_adapter.store_settings import SecretSettings
 from workflow_core import Workflow
 from workflow_core.diagrams.describe import Node, statements
 

@@ -42,9 +42,10 @@ from cloud_adapter.http.authenticators.api_key import StoredKey, key_hash, new_k
 from cloud_adapter.http.callers import SERVE_OTHERS, is_loopback
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.observability import logs
-from cloud_adapter.settings import PREFIX, Settings
+from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
 from cloud_adapter.token_issuer import TokenIssuer
+from cloud_adapter.variables import PREFIX
 from workflow_core import WorkflowError
 from workflow_core.diagrams import outline
 from workflow_core.printable import escaped

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.ports import CopyableStore
-from cloud_adapter.settings import IndexSettings
+from cloud_adapter.store_settings import IndexSettings
 from cloud_adapter.stores.sqlite.store import SqliteStore
 
 TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from cloud_adapter.errors import SecretsUnreadable
 from cloud_adapter.ports import Clock, Codec
-from cloud_adapter.settings import SecretSettings
+from cloud_adapter.store_settings import SecretSettings
 from cloud_adapter.variables import KMS_KEY_VARIABLE, SECRET_KEYS_VARIABLE
 
 _FERNET, _KMS = "fernet", "kms"

@@ -26,7 +26,8 @@ from cloud_adapter.http.authenticators.port import Authenticator
 from cloud_adapter.http.callers import AllowedCallers
 from cloud_adapter.http.rate_limit import RateLimit
 from cloud_adapter.observability import logs, telemetry
-from cloud_adapter.settings import ON_CLOUD_RUN, PREFIX, Settings
+from cloud_adapter.settings import ON_CLOUD_RUN, Settings
+from cloud_adapter.variables import PREFIX
 from workflow_core import Workflow
 
 if TYPE_CHECKING:

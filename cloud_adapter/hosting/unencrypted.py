@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.settings import NO_KEYS, SecretSettings
+from cloud_adapter.store_settings import NO_KEYS, SecretSettings
 from cloud_adapter.variables import KMS_KEY_VARIABLE, SECRET_KEYS_VARIABLE
 from workflow_core import Workflow
 from workflow_core.machine.secrets import handles_secrets

@@ -14,7 +14,7 @@ import subscription
 import trip
 
 from cloud_adapter.cli.definition_warnings import advise
-from cloud_adapter.settings import SecretSettings
+from cloud_adapter.store_settings import SecretSettings
 from workflow_core import Workflow, step
 
 

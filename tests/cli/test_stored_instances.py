@@ -13,7 +13,7 @@ from cloud_adapter.cli import live_instances
 from cloud_adapter.cli.definition_warnings import advise
 from cloud_adapter.cli.stored_instances import Place, Report, check_store
 from cloud_adapter.engine.operations import Cancel, Pause
-from cloud_adapter.settings import SecretSettings
+from cloud_adapter.store_settings import SecretSettings
 from tests.engine.harness import ID, World, article, in_world, nothing, write
 from workflow_core import (
     Activity,

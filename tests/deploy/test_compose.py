@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_adapter.settings import PREFIX, Settings
+from cloud_adapter.settings import Settings
+from cloud_adapter.variables import PREFIX
 from tests.deploy.tools import need
 
 ROOT = Path(__file__).parents[2]

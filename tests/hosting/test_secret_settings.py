@@ -19,7 +19,8 @@ from cloud_adapter.codecs.fernet import new_key
 from cloud_adapter.errors import SecretsUnreadable, SettingsError
 from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
-from cloud_adapter.settings import SecretSettings, Settings
+from cloud_adapter.settings import Settings
+from cloud_adapter.store_settings import SecretSettings
 from workflow_core import On, S, Select, Workflow
 
 CLOUD: dict[str, Any] = {

@@ -11,7 +11,8 @@ from starlette.requests import HTTPConnection
 from cloud_adapter.errors import InvalidCredential, SettingsError
 from cloud_adapter.http.authenticators.port import header_of
 from cloud_adapter.http.callers import is_loopback
-from cloud_adapter.settings import ON_CLOUD_RUN, PREFIX
+from cloud_adapter.settings import ON_CLOUD_RUN
+from cloud_adapter.variables import PREFIX
 from workflow_core.principal import Principal
 from workflow_core.printable import is_printable
 

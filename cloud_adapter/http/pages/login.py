@@ -31,7 +31,8 @@ from cloud_adapter.http.prefixes import is_page, root_of
 from cloud_adapter.http.queries import Handler
 from cloud_adapter.http.sealing import Sealer
 from cloud_adapter.http.sign_in import HOME, page_after
-from cloud_adapter.settings import PREFIX, Settings
+from cloud_adapter.settings import Settings
+from cloud_adapter.variables import PREFIX
 from workflow_core import Principal
 
 SESSION: Final = "__Host-gorchestrate-session"
