@@ -224,6 +224,13 @@ def test_a_cleanup_that_fails_does_not_hide_the_error() -> None:
         "clean",
         "caught",
     ]
+    empty = Try("inner", cleaning).except_(Exception).finally_(CLEAN)  # nothing but the end of the Try follows
+    assert logged(Try("try", side(), empty).except_(Broken, CAUGHT), ops=("FAIL", "CLEAN")) == [
+        "fail",
+        "clean",
+        "cleaned",
+        "caught",
+    ]
     _order, execution = play(flow(Try("try", side(), cleaning).except_(Broken, CAUGHT)), "FAIL", "CLEAN", end="failed")
     assert execution.error is not None and execution.error.message == "dirty"
     assert standing(execution) == {"main": "dirty", "side": "side fails"}

@@ -389,6 +389,12 @@ def test_a_failed_cleanup_that_is_caught_inside_does_not_lose_the_deadline(clean
     assert play(Flow, *events)[0].log == ["late"]
 
 
+def test_an_empty_except_at_the_end_of_a_try_does_not_lose_the_deadline() -> None:
+    failed = Try("try", wait("w")).finally_(failing("bad"))
+    caught = Try("outer", Try("empty", failed).except_(ValueError)).finally_(do("cleaned"))
+    assert play(flow(within(caught, wait("rest"))), "limit")[0].log == ["cleaned", "late"]
+
+
 def test_a_deadline_that_passes_during_the_cleanup_is_not_lost_either() -> None:
     Flow = flow(within(caught_in(Try("try", do("a")).finally_(wait("clean"), failing("bad"))), wait("rest")))  # noqa: N806
     assert play(Flow, "limit", "clean")[0].log == ["a", "late"]

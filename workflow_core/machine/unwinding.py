@@ -105,7 +105,7 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
         if guard.is_try and (thread.pending or leave.until):
             leave = _left_try(thread, guard, leave)
         clause = None if error is None or leave.until else _clause(guard, error, doomed)
-        if clause is not None and (overdue := _overdue(thread, guard, clause)) is not None:
+        if clause is not None and (overdue := _overdue(thread, guard)) is not None:
             leave, error, clause = overdue, overdue.error, None
         if clause is not None:
             assert error is not None
@@ -150,13 +150,14 @@ def _stand_at(machine: MachineState, thread: Thread, leave: Leave) -> None:
     land(thread, ThreadHappening.FAILED_ON_STEP if is_step else ThreadHappening.FAILED)
 
 
-def _overdue(thread: Thread, guard: Guard, clause: Clause) -> Leave | None:
-    """Returns the deadline, or the error of another thread, that an error has overtaken which an ``except_`` section is
-    about to catch: it came first, and then a cleanup inside has failed. The one that leads furthest out counts."""
+def _overdue(thread: Thread, guard: Guard) -> Leave | None:
+    """Returns the deadline, or the error of another thread, that an error has overtaken which an ``except_`` section of
+    the guard is about to catch: it came first, and then a cleanup inside has failed. The one that leads furthest out
+    counts."""
     found: Leave | None = None
     around = guard.outer
     while around is not None:
-        if (around.late_at >= 0 or around.is_try) and not clause.entry.cleanups[around.depth :]:
+        if (around.late_at >= 0 or around.is_try) and around.depth == guard.depth:  # no cleanup is between them
             found = next((leave for leave in thread.pending.values() if _target(leave) == around.name), found)
         around = around.outer
     return found
