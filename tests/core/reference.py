@@ -376,8 +376,8 @@ class Reference:
             is_late = thread.is_canceled  # it failed in the cleanup that a cancellation has left to run
             outcome = thrown
             raise
-        except Canceled as canceled:
-            outcome = canceled
+        except (Canceled, Late) as left:
+            outcome = left
             raise
         except GeneratorExit:
             is_abandoned = True
