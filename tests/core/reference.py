@@ -466,11 +466,13 @@ class Reference:
         assert thread.at is not None and reason.target is not None
         if thread.cleaning > reason.target.depth:
             thread.lates.append(reason)
-        elif isinstance(thread.at.statement, Parallels) and (children := self.children(thread)):
-            leaving = thread.leaving
-            is_outer = has_target(leaving) and leaving.target.level < reason.target.level
-            if not isinstance(leaving, Canceled) and not is_outer:
-                thread.leaving = reason
+            return
+        leaving, children = thread.leaving, self.children(thread)
+        is_outer = has_target(leaving) and leaving.target.level < reason.target.level
+        if isinstance(leaving, Canceled) or is_outer:
+            return  # its branches have been canceled, too
+        if children:
+            thread.leaving = reason
             for child in children:
                 if child in self.threads:
                     self.cancel_thread(child)

@@ -10,6 +10,7 @@ import pytest
 from tests.core.helpers import Logged, Outside, cancel, do, flow, log, play, reload, standing
 from workflow_core import (
     Activity,
+    Done,
     Execution,
     Fail,
     ForEach,
@@ -105,6 +106,27 @@ def test_the_outer_try_covers_an_earlier_visit_to_the_inner_one() -> None:
 def test_an_except_inside_does_not_catch_it_but_finally_runs() -> None:
     inner = Try("inner", wait("long")).except_(Exception, do("not reached")).finally_(CLEAN)
     assert logged(Try("try", side(), inner).except_(Broken, CAUGHT)) == ["fail", "cleaned", "caught"]
+
+
+def test_what_the_failed_thread_waits_for_is_torn_down_first() -> None:
+    class Named(Outside):
+        def teardown(self, request: Any, handled: bool) -> None:
+            request.workflow.log.append(f"teardown {request.event}")
+
+    def broken() -> None:
+        raise Broken("outside")
+
+    side = Go("side", wait("start"), Select("both", On("Paid", Named()), Done("done", Activity("work", broken))))
+    order, execution = play(flow(side, Select("here", On("Other", Named()))), end="waiting")
+    handle_event(order, execution, "START")
+    with pytest.raises(Broken):
+        resume(order, execution)
+    machine = Machine(order, execution, alone=True)
+    work = machine.next_work()
+    assert work is not None
+    machine.give_up(work, Broken("outside"))
+    resume(order, execution)
+    assert order.log == ["setup", "start", "setup", "teardown Paid", "teardown Other"]
 
 
 def test_in_an_except_section_only_the_finally_section_is_left() -> None:

@@ -190,6 +190,12 @@ def test_a_cancellation_comes_first() -> None:
     assert play(Flow, cancel, "limit", "clean", end="canceled")[0].log == ["a", "end"]
     assert play(Flow, "limit", cancel, "clean", end="canceled")[0].log == ["a", "end"]
     assert play(flow(within(wait("nap"))), cancel, end="canceled")[0].log == []
+    fork = Parallel("both", S(wait("l")), S(wait("r")))
+    order, execution = play(flow(within(fork)), end="waiting")
+    cancel(order, execution)
+    handle_event(order, execution, "limit")  # the branches have ended, and the thread has not moved yet
+    resume(order, execution)
+    assert (order.log, execution.status) == ([], "canceled")
 
 
 def test_the_outer_deadline_comes_first() -> None:

@@ -135,6 +135,7 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
     elif (covering := _covering(machine, thread, error)) is not None:
         _throw(machine, thread, leave, *covering)
     else:
+        leave_wait(machine.execution, thread)  # torn down before what the other threads wait for
         # A repair begins at the statement that failed, not at the end of the last finally_ section.
         _stand_at(machine, thread, leave)
         live = {other.id for other in machine.execution.threads}
