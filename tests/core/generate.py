@@ -86,9 +86,19 @@ class Tape:
         calm: nothing fails.
         children: other instances are started, which takes an engine.
         deadlines: sections have deadlines.
+        child_cases: selects wait for children, too.
     """
 
-    def __init__(self, data: bytes, *, calm: bool = False, children: bool = False, deadlines: bool = False) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        calm: bool = False,
+        children: bool = False,
+        deadlines: bool = False,
+        child_cases: bool = False,
+    ) -> None:
+        self.child_cases = child_cases
         self.deadlines = deadlines
         self.data = iter(data)
         self.calm = calm
@@ -208,23 +218,26 @@ class Tape:
         first = self.below(len(EVENTS))
         cases = []
         for i in range(1 + self.below(3)):
-            kind = self.of(("none", "int", "object", "timeout", "timeout", "kept", "kept", "when", "done"))
+            kinds = ("none", "int", "object", "timeout", "timeout", "kept", "kept", "when", "done")
+            kind = self.of((*kinds, *("child",) * 4) if self.child_cases else kinds)
             effect = self.effect()
             body = self.block(depth, in_loop=in_loop, least=0)
-            if kind in ("timeout", "when", "done") and in_loop:
+            if kind in ("timeout", "when", "done", "child") and in_loop:
                 body.insert(0, ("step", effect, False))
             what: Any = EVENTS[(first + i) % len(EVENTS)]
             if kind == "when":
                 what = self.cond()
             elif kind == "done":
                 what = ("activity", self.of("xy"), not self.calm and self.below(3) == 0)
+            elif kind == "child":
+                what, kind = (kind, self.of("xy"), self.of(("own", "own", "log")), False), "done"
             cases.append((what, kind, effect, body))
         return ("select", cases)
 
 
-def definition(data: bytes, *, calm: bool = False, children: bool = False) -> list[Spec]:
+def definition(data: bytes, *, calm: bool = False, children: bool = False, child_cases: bool = False) -> list[Spec]:
     """Some threads to begin with, anything, and in most cases a loop that keeps the main thread alive."""
-    tape = Tape(data, calm=calm, children=children)
+    tape = Tape(data, calm=calm, children=children, child_cases=child_cases)
     last = [("while", None, tape.select(0, in_loop=True), tape.block(1, in_loop=True))] if tape.below(4) else []
     threads = tape.many(0, 2, lambda: tape.of_kind("go", DEPTH))
     rest = tape.many(1, 4, lambda: tape.statement(DEPTH, in_loop=False))
@@ -622,7 +635,7 @@ class Builder:
             return When(name, self.condition(name, condition(event)), *statements, handler=handler)
         if kind == "done":
             work = self.statement(event)
-            assert isinstance(work, Activity)
+            assert isinstance(work, Activity | Child)
             return Done(self.name("done"), work, *statements)
         if kind == "timeout":
             name = self.name("timeout")

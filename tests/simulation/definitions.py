@@ -26,12 +26,27 @@ def with_children(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
     return generate.definition(data, calm=calm, children=True)
 
 
+def child_cases(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
+    """Anything, with children that a select waits for beside events, timeouts and conditions."""
+    return generate.definition(data, calm=calm, child_cases=True)
+
+
 def fan_out(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
     """Many activities, some of them with children before or behind them."""
     return generate.fan_out(data, calm=calm, children=True)
 
 
+def covered(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
+    """Threads that are started inside of a ``Try``, without deadlines: the model cannot move a thread into these."""
+    return generate.covered(data, calm=calm, deadlines=False)
+
+
 SHAPES = (*(generate.definition, with_children, fan_out) * 2, generate.orders, generate.inbox, generate.cleanups)
+
+LATER = 4_000
+"""The first seed that may have one of ``LATER_SHAPES``. Those before keep their shapes, and so what they find."""
+
+LATER_SHAPES = (covered, child_cases)
 
 
 class Definitions:
@@ -51,6 +66,8 @@ class Definitions:
         shape = scenario.choice("shape", SHAPES)
         if scenario.chance("deadlines", 0.15) and not settings.is_repaired:
             shape = generate.deadlines  # the model cannot move a thread into a section with a deadline
+        if scenario.seed >= LATER and scenario.chance("later shape", 0.4):
+            shape = scenario.choice("which later shape", LATER_SHAPES)
         if (settings.is_repaired or settings.is_renamed) and scenario.chance("definition to repair", 0.4):
             shape = shapes.to_repair
         if settings.has_rare_statements:

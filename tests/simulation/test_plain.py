@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.simulation.definitions import LATER
 from tests.simulation.failures import first_failure
 from tests.simulation.scenario import Scenario
 from tests.simulation.world import World
@@ -22,6 +23,12 @@ SEEDS = 12
 @pytest.mark.parametrize("chunk", [0, *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in range(1, CHUNKS))])
 def test_both_forms_give_the_same(chunk: int) -> None:
     failure = first_failure(range(chunk * SEEDS, (chunk + 1) * SEEDS), is_plain=True)
+    assert failure is None, f"python -m tests.simulation --plain --seed {failure.scenario.seed}: {failure.error}"
+
+
+@pytest.mark.slow
+def test_both_forms_give_the_same_for_shapes_that_came_later() -> None:
+    failure = first_failure(range(LATER, LATER + 5 * SEEDS), is_plain=True)
     assert failure is None, f"python -m tests.simulation --plain --seed {failure.scenario.seed}: {failure.error}"
 
 

@@ -18,9 +18,12 @@ from cloud_adapter.engine.tasks import (
 from cloud_adapter.ports import Task
 from tests.simulation.bugs.bug_list import Patch, bug
 from tests.simulation.processes import Process
-from workflow_core import Status
+from workflow_core import Execution, Status, Thread
+from workflow_core.machine import events
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.outside_work import TellWork
+from workflow_core.machine.waits import leave_wait
+from workflow_core.wait_types import ChildWait
 
 _COLLECTING: ContextVar[bool] = ContextVar("_COLLECTING", default=False)
 
@@ -69,6 +72,15 @@ def cancel_not_passed_to_the_child(patch: Patch) -> None:
         return None
 
     patch.setattr(Children, "_cancel", nothing)
+
+
+@bug
+def children_of_a_select_forgotten_at_an_event(patch: Patch) -> None:
+    def forget(execution: Execution, thread: Thread, event: str | None = None) -> None:
+        thread.waits = [wait for wait in thread.waits if not isinstance(wait, ChildWait)]
+        leave_wait(execution, thread, event)
+
+    patch.setattr(events, "leave_wait", forget)
 
 
 @bug

@@ -174,6 +174,11 @@ def error_in_a_cleanup_calls_a_cancellation_off(patch: Patch) -> None:
     patch.setattr(unwinding, "_is_doomed", lambda thread: False)
 
 
+@bug
+def error_of_a_covered_thread_not_thrown(patch: Patch) -> None:
+    patch.setattr(unwinding, "_covering", lambda machine, thread, error: None)
+
+
 # --- loops -----------------------------------------------------------------------------------
 
 

@@ -17,12 +17,12 @@ from cloud_adapter.history import HistoryEntry
 from tests.core.reference import DuplicateId, RefThread
 from tests.simulation.acts import attempt_of
 from tests.simulation.mistakes import REPORTED
-from tests.simulation.model.errands import Errand
+from tests.simulation.model.errands import Errand, children_at
 from tests.simulation.model.executor import Executor
 from tests.simulation.model.leases import is_call
 from tests.simulation.model.violations import require, require_equal
 from tests.simulation.renaming import first_name
-from workflow_core import Child, ChildFailed
+from workflow_core import ChildFailed
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Actor
@@ -80,26 +80,28 @@ class Children:
         cannot_be = cannot_be or self.model.world.settings.has_mistakes
         require(cannot_be, f"child {entry.statement!r} could be started: {entry.error}")
         executor.pc += 1
-        executor.child_failed(thread, errand, ChildFailed(entry.error.partition(": ")[2]))
+        executor.child_failed(thread, entry.statement, ChildFailed(entry.error.partition(": ")[2]))
 
     def end(self, entry: HistoryEntry) -> None:
         """The end of a child has come to its parent."""
-        executor = self.model.executor
-        thread: RefThread = executor.standing(entry.thread, entry.statement, Child)
-        errand = executor.errands[thread.wait_id, entry.statement]
+        executor, name = self.model.executor, entry.statement
+        thread = executor.thread(entry.thread)
+        errand = executor.errands_of(thread).get(name) if thread is not None else None
+        require(errand is not None, f"child {name!r} is said to have ended, and {entry.thread!r} does not wait for it")
+        assert thread is not None and errand is not None
         require(errand.is_started, f"child {errand.id!r} is said to have ended, and was not started")
         self.model.lateness.came(f"the end of child {errand.id!r}", self.model.world.models[errand.id].lateness.told_at)
         child = self.model.world.models[errand.id].executor
         if entry.kind == "child":
             require(child.finished, f"child {errand.id!r} is said to have finished")
-            executor.child_done(thread, errand, child.workflow.result())  # type: ignore[attr-defined]
+            executor.child_done(thread, name, child.workflow.result())  # type: ignore[attr-defined]
             return
         error, _, message = entry.error.partition(": ")
         if self.model.world.settings.has_mistakes and error in REPORTED and child.finished:
-            executor.child_failed(thread, errand, REPORTED[error](message))
+            executor.child_failed(thread, name, REPORTED[error](message))
             return
         require(child.failed or child.canceled, f"child {errand.id!r} is said to have failed: {entry.error}")
-        executor.child_failed(thread, errand, ChildFailed(message))
+        executor.child_failed(thread, name, ChildFailed(message))
 
     def check_torn_down(self, wait_id: str, event: str) -> None:
         """A teardown is done: if it is of a child, that was canceled, or can no longer be created."""
@@ -161,7 +163,7 @@ class Children:
         link = self.model.parent
         assert link is not None
         parent = self.model.world.models[link.id].executor
-        places = [(thread.wait_id, thread.at.name if thread.at else "") for thread in parent.threads]
+        places = [(thread.wait_id, name) for thread in parent.threads for name, _ in children_at(thread.at)]
         return not parent.ended and (link.wait_id, link.event) in places
 
     # --- the end -------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tests.core.reference import Reference, RefThread
+from tests.core.reference import Reference, RefThread, Rest
 from tests.simulation.model.violations import require
-from workflow_core import Child, EventRequest
+from workflow_core import Child, Done, EventRequest, Select
 from workflow_core.events import stable_key
 
 
@@ -60,29 +60,29 @@ class ReferenceWithChildren(Reference):
 
     def walk(self, thread: RefThread, go: Callable[[], Any]) -> None:
         super().walk(thread, go)
-        at = thread.at
-        if at is not None and isinstance(at.statement, Child) and (thread.wait_id, at.name) not in self.errands:
+        for name, child in children_at(thread.at):
+            if (thread.wait_id, name) in self.errands:
+                continue
             before, self.current = self.current, thread
-            id = "" if at.statement.id is None else str(self.call(at.statement.id))  # type: ignore[arg-type]
-            fields = {} if at.statement.input is None else self.call(at.statement.input)
+            id = "" if child.id is None else str(self.call(child.id))  # type: ignore[arg-type]
+            fields = {} if child.input is None else self.call(child.input)
             fields = fields.model_dump(mode="json") if isinstance(fields, BaseModel) else fields
-            self.errands[thread.wait_id, at.name] = Errand(id, fields, at.statement.detached)
+            self.errands[thread.wait_id, name] = Errand(id, fields, child.detached)
             self.current = before
 
     def leave(self, thread: RefThread, event: str | None) -> None:
-        """Leaves a wait, so that its child must be canceled."""
+        """Leaves a wait, so that its children must be canceled."""
         super().leave(thread, event)
-        at = thread.at
-        errand = self.errands.get((thread.wait_id, at.name)) if at is not None else None
-        if errand is None or errand.is_over or errand.is_left:
-            return
-        assert at is not None
-        errand.is_left = True
-        child: dict[str, Any] = {"workflow": "child", "id": errand.id}
-        if not errand.is_started:
-            child |= {"fields": errand.fields, "detached": errand.detached}
-        request = EventRequest(self.workflow, self.id, thread.id, thread.wait_id, at.name, child, "teardown")
-        self.teardowns.append((Cancellation(), request, False))
+        for name, _ in children_at(thread.at):
+            errand = self.errands.get((thread.wait_id, name))
+            if errand is None or errand.is_over or errand.is_left:
+                continue
+            errand.is_left = True
+            child: dict[str, Any] = {"workflow": "child", "id": errand.id}
+            if not errand.is_started:
+                child |= {"fields": errand.fields, "detached": errand.detached}
+            request = EventRequest(self.workflow, self.id, thread.id, thread.wait_id, name, child, "teardown")
+            self.teardowns.append((Cancellation(), request, False))
 
     def learn_id(self, errand: Errand, wait_id: str, event: str, id: str) -> None:
         """Sets the random id of a child, once it is stored."""
@@ -93,11 +93,9 @@ class ReferenceWithChildren(Reference):
             if (request.wait_id, request.event) == (wait_id, event) and isinstance(request.setup_data, dict):
                 request.setup_data["id"] = id
 
-    def errand_of(self, thread: RefThread) -> Errand | None:
-        """Returns the errand that the thread rests on."""
-        if thread.at is None or not isinstance(thread.at.statement, Child):
-            return None
-        return self.errands[thread.wait_id, thread.at.name]
+    def errands_of(self, thread: RefThread) -> dict[str, Errand]:
+        """Returns the errands that the thread rests on, by the names of the children."""
+        return {name: self.errands[thread.wait_id, name] for name, _ in children_at(thread.at)}
 
     def child_started(self, thread: RefThread, errand: Errand) -> None:
         errand.is_started = True
@@ -107,11 +105,21 @@ class ReferenceWithChildren(Reference):
         else:
             self.pc += 1
 
-    def child_done(self, thread: RefThread, errand: Errand, result: int) -> None:
-        errand.is_over = True
-        thread.at.statement.then(self.workflow, result)  # type: ignore[union-attr, misc]
-        self.advance(thread)
+    def child_done(self, thread: RefThread, name: str, result: int) -> None:
+        self.errands_of(thread)[name].is_over = True
+        dict(children_at(thread.at))[name].then(self.workflow, result)  # type: ignore[misc]
+        self.advance(thread, name)
 
-    def child_failed(self, thread: RefThread, errand: Errand, error: Exception) -> None:
-        errand.is_over = True
-        self.fail_at(thread, error)
+    def child_failed(self, thread: RefThread, name: str, error: Exception) -> None:
+        self.errands_of(thread)[name].is_over = True
+        self.fail_at(thread, error, name)
+
+
+def children_at(at: Rest | None) -> list[tuple[str, Child]]:
+    """The children that a thread waits for at a rest, by their names."""
+    if at is not None and isinstance(at.statement, Child):
+        return [(at.name, at.statement)]
+    if at is None or not isinstance(at.statement, Select):
+        return []
+    works = (case.work for case in at.statement.cases if isinstance(case, Done))
+    return [(at.prefix + work.name, work) for work in works if isinstance(work, Child)]

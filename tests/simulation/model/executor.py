@@ -248,7 +248,7 @@ class Executor(ReferenceWithRepairs):
         return None
 
     def is_setting_up(self, thread: RefThread) -> bool:
-        """Whether an event of the thread is still to be set up."""
+        """Whether an event of the thread is still to be set up, or a child to be started."""
         return any(True for _ in self._setups(thread))
 
     def _setups(self, thread: RefThread) -> Iterator[Work]:
@@ -256,6 +256,9 @@ class Executor(ReferenceWithRepairs):
             work = "setup", thread.wait_id, case.event
             if work not in self.attempts.given_up:
                 yield work
+        for name, errand in self.errands_of(thread).items():
+            if not errand.is_started:
+                yield "setup", thread.wait_id, name
 
     def work(self) -> Iterator[Work]:
         """Returns the work that is due without input from outside, now or at its next attempt."""
@@ -267,10 +270,6 @@ class Executor(ReferenceWithRepairs):
             if thread.at is None or isinstance(thread.at.statement, Step):
                 yield "step", thread.id, thread.pc
             yield from self._setups(thread)
-            errand = self.errand_of(thread)
-            if errand is not None and not errand.is_started:
-                assert thread.at is not None
-                yield "setup", thread.wait_id, thread.at.name
         if self.kept_due() is not None:
             yield ("delivery of an event that was kept",)
 

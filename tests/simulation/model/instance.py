@@ -175,8 +175,7 @@ class Model:
 
     def _follow(self, act: Act, entry: HistoryEntry, old: Instance, new: Instance) -> None:
         thread = self.executor.thread(entry.thread)
-        errand = self.executor.errand_of(thread) if thread is not None else None
-        stands_here = thread is not None and thread.at is not None and thread.at.name == entry.statement
+        errand = self.executor.errands_of(thread).get(entry.statement) if thread is not None else None
         match entry.kind:
             case "buffered" | "event" | "event rejected" | "event failed":
                 self.events.follow(act.actor, entry)
@@ -193,7 +192,7 @@ class Model:
                 self.children.end(entry)
             case "tell" | "tell failed":
                 self.children.tell(entry)
-            case "setup" | "setup failed" if thread is not None and errand is not None and stands_here:
+            case "setup" | "setup failed" if thread is not None and errand is not None:
                 self.children.start(thread, errand, entry)
             case _:
                 self.code.follow(act.actor, old, new, entry)

@@ -297,8 +297,8 @@ class ReferenceWithRepairs(ReferenceWithChildren):
     def is_to_move(self, thread: RefThread) -> bool:
         return bool(thread.put) or super().is_to_move(thread)  # type: ignore[attr-defined]
 
-    def errand_of(self, thread: RefThread) -> Errand | None:
-        return None if thread.put else super().errand_of(thread)  # type: ignore[attr-defined]
+    def errands_of(self, thread: RefThread) -> dict[str, Errand]:
+        return {} if thread.put else super().errands_of(thread)  # type: ignore[attr-defined]
 
     def fell(self, thread: RefThread, thrown: Thrown) -> None:
         super().fell(thread, thrown)

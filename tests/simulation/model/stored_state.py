@@ -148,7 +148,10 @@ def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
             failed = failures["activity" if isinstance(case, Done) else "setup", thread.wait_id, name]
             if isinstance(case, Done):
                 data = executor.progress.get((thread.wait_id, name, failed))
-            expected[name] = thread.wait_id, name not in to_set_up, data, failed
+            is_set_up = name not in to_set_up
+            if isinstance(case, Done) and isinstance(case.work, Child):
+                is_set_up = executor.errands[thread.wait_id, name].is_started
+            expected[name] = thread.wait_id, is_set_up, data, failed
         known = [wait for wait in stored.waits if wait.event != ADDED and not isinstance(wait, ConditionWait)]
         require_equal(what, {wait.event: _description(wait) for wait in known}, expected)
 
@@ -167,7 +170,7 @@ def _description(wait: Wait) -> tuple[Any, ...]:
         return wait.id, True, wait.progress, wait.attempt
     if isinstance(wait, HandlerWait):
         return wait.id, _is_set_up(wait), wait.setup_data, wait.attempt
-    return wait.id, _is_set_up(wait), None, 0
+    return wait.id, _is_set_up(wait), None, wait.attempt if isinstance(wait, ChildWait) else 0
 
 
 def _check_parent(model: Model, execution: Execution) -> None:
