@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from secrets import randbits
 
 FIXED = ("workflow", "id", "created_at")
 """The columns that a commit does not change. Not writing them spares their indexes."""
@@ -18,6 +19,13 @@ DUE_COLUMNS = ("workflow", "id", "status", "wake_at", "postponed", "postponed_un
 
 EXPIRED_KEYS_PER_COMMIT = 10
 """How many expired keys a write deletes for each key that it adds, so that the table shrinks faster than it grows."""
+
+
+def new_revision() -> int:
+    """Returns a random revision, which each write gives an instance. A counter would give the same revision to another
+    state, if the instance is deleted and created again, or if a backup is restored, while a process holds the earlier
+    state. It is below 2**62, so that earlier releases can add to it."""
+    return randbits(62)
 
 
 def numbered(texts: Iterable[str]) -> list[tuple[int, str]]:

@@ -23,6 +23,12 @@ class TestSimulatedStore(LocalContract, StoreContract):
     @pytest.fixture
     def make_store(self) -> Callable[[], Store]:
         database = Database()
+
+        def backup() -> Callable[[], None]:
+            kept = dict(database.documents)
+            return lambda: setattr(database, "documents", dict(kept))
+
+        self.backup = backup
         return lambda: SimulatedStore(database, _at_once)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -37,7 +38,7 @@ for it."""
 
 
 class Database:
-    """Documents with their whole history, and the version that a commit is compared with."""
+    """Documents with their whole history, and the version that a commit is compared with. Each write makes one."""
 
     def __init__(self) -> None:
         self.documents: dict[tuple[str, str], tuple[int, Document]] = {}
@@ -46,6 +47,7 @@ class Database:
         self.entries: dict[tuple[str, str, str], InboxEntry] = {}
         self.posted: dict[tuple[str, str, str], datetime] = {}
         self.cursors: dict[str, tuple[datetime | None, str]] = {}
+        self._versions = itertools.count(1)
 
     def load(self, workflow: str, id: str) -> Instance:
         try:
@@ -91,10 +93,10 @@ class Database:
             document = with_whole_history(instance, old["entries"])
         else:
             document = document | {"entries": [*old["entries"], *document["entries"]]}
-        self.documents[at] = version + 1, old | document | (shard or {})
+        self.documents[at] = (new := next(self._versions)), old | document | (shard or {})
         self.damaged.pop(at, None)
         self.discard(taken)
-        return written(instance, version + 1, document["entries_bytes"])
+        return written(instance, new, document["entries_bytes"])
 
     def index(self, shards: Sequence[int] | None = None) -> Iterator[tuple[int, Document]]:
         """The documents with one of the shards; None: all."""
@@ -110,15 +112,15 @@ class Database:
         """Writes the shard of the documents that have none. Gives how many these were."""
         without = [at for at, (_, document) in self.documents.items() if SHARD not in document]
         for at in without:
-            version, document = self.documents[at]
-            self.documents[at] = version + 1, document | shards.fields(*at)
+            _, document = self.documents[at]
+            self.documents[at] = next(self._versions), document | shards.fields(*at)
         return len(without)
 
     def postpone(self, due: Due, until: datetime) -> None:
         version, document = self.documents.get((due.workflow, due.id), (None, {}))
         if version is not None and version == due.version:
             moved = {"wake_at": until, "postponed": due.postponed + 1, "postponed_until": until}
-            self.documents[due.workflow, due.id] = version + 1, document | moved
+            self.documents[due.workflow, due.id] = next(self._versions), document | moved
 
     def post(self, entry: InboxEntry) -> None:
         at = entry.workflow, entry.id, entry.name

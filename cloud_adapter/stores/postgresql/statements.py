@@ -15,7 +15,7 @@ from datetime import datetime
 from cloud_adapter.document import InboxEntry, KeyRecord
 from cloud_adapter.ports import Order
 from cloud_adapter.postgresql import tasks
-from cloud_adapter.stores.columns import COLUMNS, DUE_COLUMNS, EXPIRED_KEYS_PER_COMMIT, FIXED, numbered
+from cloud_adapter.stores.columns import COLUMNS, DUE_COLUMNS, EXPIRED_KEYS_PER_COMMIT, FIXED, new_revision, numbered
 from cloud_adapter.stores.postgresql.rows import CHANGED, STORED
 from cloud_adapter.summaries import SUMMARY_FIELDS
 
@@ -80,7 +80,7 @@ POSTPONED = (
 )
 POSTPONED_AFTER = POSTPONED.replace("ORDER BY", "AND (postponed_until, workflow, id) > ($3, $4, $5) ORDER BY")
 POSTPONE = (
-    "UPDATE gorchestrate.instances SET revision = revision + 1, wake_at = $4, postponed = $5, postponed_until = $4 "
+    "UPDATE gorchestrate.instances SET revision = $6, wake_at = $4, postponed = $5, postponed_until = $4 "
     "WHERE workflow = $1 AND id = $2 AND revision = $3"
 )
 PING = "SELECT 1 FROM gorchestrate.instances LIMIT 1"
@@ -139,29 +139,31 @@ class Statement:
 def creation(values: Sequence[object]) -> Statement:
     """Returns the statement that creates an instance, with the values of ``STORED``."""
     statement = Statement()
-    numbers = ", ".join(f"${number}" for number in range(1, len(STORED) + 1))
+    numbers = ", ".join(f"${number}" for number in range(1, len(STORED) + 2))
     statement.add(
         "changed",
         lambda _: (
-            f"INSERT INTO gorchestrate.instances ({', '.join(STORED)}, revision) VALUES ({numbers}, 1) "  # nosec B608
+            f"INSERT INTO gorchestrate.instances ({', '.join(STORED)}, revision) VALUES ({numbers}) "  # nosec B608
             "ON CONFLICT (workflow, id) DO NOTHING RETURNING revision"
         ),
         *values,
+        new_revision(),
     )
     return statement
 
 
-def change(version: object, values: Sequence[object]) -> Statement:
-    """Returns the statement that writes an instance, with the values of ``STORED``, in the version that was loaded."""
+def change(version: object, revision: int, values: Sequence[object]) -> Statement:
+    """Returns the statement that writes an instance, with the values of ``STORED`` and a new revision, if it has the
+    version that was loaded."""
     statement = Statement()
-    assignments = ", ".join(f"{name} = ${number}" for number, name in enumerate(CHANGED, 4))
+    assignments = ", ".join(f"{name} = ${number}" for number, name in enumerate(("revision", *CHANGED), 4))
     statement.add(
         "changed",
         lambda _: (
-            f"UPDATE gorchestrate.instances SET revision = revision + 1, {assignments} "  # nosec B608
+            f"UPDATE gorchestrate.instances SET {assignments} "  # nosec B608
             "WHERE workflow = $1 AND id = $2 AND revision = $3 RETURNING revision"
         ),
-        *(*values[:2], version, *values[len(FIXED) :]),
+        *(*values[:2], version, revision, *values[len(FIXED) :]),
     )
     return statement
 

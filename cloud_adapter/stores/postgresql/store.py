@@ -34,6 +34,7 @@ from cloud_adapter.errors import (
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.postgresql.connections import Connections
 from cloud_adapter.postgresql.tasks import NewTask
+from cloud_adapter.stores.columns import new_revision
 from cloud_adapter.stores.damage import readable
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
 from cloud_adapter.stores.postgresql import statements
@@ -57,7 +58,7 @@ class PostgresqlStore:
         self.connections = connections
 
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
-        """See ``ports.Store.create``. The new version is 1."""
+        """See ``ports.Store.create``."""
         await self.create_with(instance, key)
 
     async def create_with(
@@ -97,19 +98,19 @@ class PostgresqlStore:
         now: datetime | None = None,
     ) -> Instance:
         """Does the same, and creates and deletes tasks in the same transaction."""
-        document, stored = encode(instance), list[str]()
+        document, stored, revision = encode(instance), list[str](), new_revision()
         if replaces_history(instance):
             # If another commit changes the history now, this one conflicts.
             rows = await self.connections.read(statements.ENTRIES, instance.workflow, instance.id)
             stored = [entry for (entry,) in rows]
             document = with_whole_history(instance, stored)
-        statement = statements.change(instance.version, values_of(instance, document))
+        statement = statements.change(instance.version, revision, values_of(instance, document))
         statement.take(taken)
         if not await self._write(statement, instance, document, stored, keys, create, delete, now):
             raise Conflict(
                 f"{instance.workflow!r} {instance.id!r} is no longer at version {instance.version}", is_certain=True
             )
-        return written(instance, instance.version + 1, document["entries_bytes"])
+        return written(instance, revision, document["entries_bytes"])
 
     async def _write(
         self,
@@ -237,7 +238,7 @@ class PostgresqlStore:
 
     async def postpone(self, due: Due, until: datetime) -> None:
         """See ``ports.Store.postpone``."""
-        values = due.workflow, due.id, due.version, until, due.postponed + 1
+        values = due.workflow, due.id, due.version, until, due.postponed + 1, new_revision()
         await self.connections.write(statements.POSTPONE, *values)
 
     async def postponed(self, now: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:

@@ -29,7 +29,7 @@ from cloud_adapter.document import (
 )
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InstanceNotFound
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
-from cloud_adapter.stores.columns import COLUMNS, DUE_COLUMNS, EXPIRED_KEYS_PER_COMMIT, FIXED, numbered
+from cloud_adapter.stores.columns import COLUMNS, DUE_COLUMNS, EXPIRED_KEYS_PER_COMMIT, FIXED, new_revision, numbered
 from cloud_adapter.stores.damage import readable
 from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
 from cloud_adapter.stores.sqlite.connections import Connections
@@ -55,11 +55,11 @@ T = TypeVar("T")
 _SELECT = f"SELECT revision, {', '.join(COLUMNS)} FROM instances"  # nosec B608
 _REVISION = "SELECT revision FROM instances WHERE workflow = ? AND id = ?"
 _INSERT = (
-    f"INSERT INTO instances (revision, {', '.join(COLUMNS)}) VALUES (1{', ?' * len(COLUMNS)}) "  # nosec B608
+    f"INSERT INTO instances (revision, {', '.join(COLUMNS)}) VALUES (?{', ?' * len(COLUMNS)}) "  # nosec B608
     "ON CONFLICT (workflow, id) DO NOTHING"
 )
 _UPDATE = (
-    f"UPDATE instances SET revision = revision + 1, {', '.join(f'{c} = ?' for c in COLUMNS[len(FIXED) :])} "  # nosec B608
+    f"UPDATE instances SET revision = ?, {', '.join(f'{c} = ?' for c in COLUMNS[len(FIXED) :])} "  # nosec B608
     "WHERE workflow = ? AND id = ? AND revision = ?"
 )
 _SELECT_ALL = (
@@ -83,8 +83,8 @@ _POSTPONED = (
     f"AND (postponed_until, rowid) > {_PLACE} ORDER BY postponed_until, rowid"
 )
 _POSTPONE = (
-    "UPDATE instances SET revision = revision + 1, wake_at = ?, postponed = ?, postponed_until = ? WHERE workflow = ? "
-    "AND id = ? AND revision = ?"
+    "UPDATE instances SET revision = ?, wake_at = ?, postponed = ?, postponed_until = ? "
+    "WHERE workflow = ? AND id = ? AND revision = ?"
 )
 _ORDERS = {
     Order.UPDATED: ("(updated_at, id) < (?, ?)", "updated_at DESC, id DESC"),
@@ -140,9 +140,9 @@ class SqliteStore:
         self.connections = Connections(Path(path).absolute(), busy_timeout_ms)
 
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
-        """See ``ports.Store.create``. The new version is 1."""
+        """See ``ports.Store.create``."""
         document = encode(instance)
-        values = values_of(document)
+        values = new_revision(), *values_of(document)
 
         def work(connection: sqlite3.Connection) -> None:
             if connection.execute(_INSERT, values).rowcount == 0:
@@ -177,7 +177,7 @@ class SqliteStore:
         """See ``ports.Store.commit``. If a key is recorded and there is also a conflict, it raises ``DuplicateKey``."""
         at, version = (instance.workflow, instance.id), instance.version
         document, replaces = encode(instance), replaces_history(instance)
-        row = values_of(document)
+        row, revision = values_of(document), new_revision()
 
         def work(connection: sqlite3.Connection) -> None:
             nonlocal document, row
@@ -188,7 +188,7 @@ class SqliteStore:
                 row = values_of(document)
             for key in keys:
                 _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
-            if connection.execute(_UPDATE, (*row[len(FIXED) :], *at, version)).rowcount == 0:
+            if connection.execute(_UPDATE, (revision, *row[len(FIXED) :], *at, version)).rowcount == 0:
                 raise Conflict(
                     f"{instance.workflow!r} {instance.id!r} is no longer at version {version}", is_certain=True
                 )
@@ -199,7 +199,7 @@ class SqliteStore:
         size = len(instance.fields) + len(str(row[COLUMNS.index("execution")]))
         count = 1 + len(document["entries"]) + replaces + 2 * len(keys) + len(taken)
         await self.connections.write(work, statements=count, size=size)
-        return written(instance, version + 1, document["entries_bytes"])
+        return written(instance, revision, document["entries_bytes"])
 
     async def post(self, entry: InboxEntry) -> None:
         """See ``ports.Store.post``."""
@@ -328,7 +328,8 @@ class SqliteStore:
 
     async def postpone(self, due: Due, until: datetime) -> None:
         """See ``ports.Store.postpone``."""
-        values = (microseconds(until), due.postponed + 1, microseconds(until), due.workflow, due.id, due.version)
+        at = microseconds(until)
+        values = (new_revision(), at, due.postponed + 1, at, due.workflow, due.id, due.version)
         await self.connections.write(lambda connection: connection.execute(_POSTPONE, values), statements=1)
 
     async def postponed(self, now: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
