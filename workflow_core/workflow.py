@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
+from inspect import getattr_static
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -382,6 +384,13 @@ def _check_fields(where: str, cls: type[Workflow]) -> None:
                 where,
                 f"its field {name!r} must be in the future, which is checked at each load: one day, it is not any more",
                 "Check it where it comes in: use FutureDate for the input of an event, and date for the field.",
+            )
+    for name in dir(cls):
+        if isinstance(getattr_static(cls, name, None), cached_property):
+            raise DefinitionError(
+                where,
+                f"its cached_property {name!r} keeps its value when fields change",
+                "Use property instead.",
             )
     for name in cls.__private_attributes__:
         raise DefinitionError(

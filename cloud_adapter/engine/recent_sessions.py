@@ -5,6 +5,9 @@ decisions wait). It stays so until another commit, which gives the instance anot
 as good as a load, if the store still has its version. Only a store on the same machine can tell that much faster than
 it loads.
 
+Conditions are called after the fields were checked. They must not change them, but one that does, or keeps a value in
+the object, must not have other effects than after a load. ``take`` therefore loads the fields anew, from memory.
+
 What breaks this: a session that was changed after its last commit, or that two callers use at the same time. ``take``
 therefore removes the session, and it is kept again after the next commit only.
 """
@@ -59,13 +62,17 @@ class RecentSessions:
         """Returns the session of an instance, if it is what the store has, and forgets it.
 
         Raises:
+            InvalidFields
             Unavailable
         """
         session = self._pop(ref)
         if session is None or self._store is None:
             return None
         is_current = await self._store.is_current(ref.workflow, ref.id, session.instance.version)
-        return session if is_current else None
+        if not is_current:
+            return None
+        session.load_fields()
+        return session
 
     def _pop(self, ref: InstanceRef) -> Session | None:
         session, chars = self._sessions.pop(ref, (None, 0))

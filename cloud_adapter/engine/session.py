@@ -110,8 +110,12 @@ class Session:
         """Discards the changes that user code has made to the fields since they were last checked."""
         self._count_touches()
         if self._touches:
-            self.machine.use(self.cls.load_fields(self._fields))
-            self._touches = 0
+            self.load_fields()
+
+    def load_fields(self) -> None:
+        """Replaces the fields by those that were last checked."""
+        self.machine.use(self.cls.load_fields(self._fields))
+        self._touches = 0
 
     @property
     def is_fresh(self) -> bool:

@@ -506,6 +506,15 @@ def test_fields_that_are_not_saved_are_refused_at_import() -> None:
             _a: int = 1
             definition = S(do("a"))
 
+    with pytest.raises(DefinitionError, match="its cached_property 'a' keeps its value when fields change"):
+
+        class Three(Workflow, name="three"):
+            @functools.cached_property
+            def a(self) -> int:
+                return 1
+
+            definition = S(do("a"))
+
 
 @pytest.mark.filterwarnings("ignore:Field name")
 @pytest.mark.parametrize("name", ["dump_fields", "load_fields", "migrate", "new", "result_json", "refuse_changes"])

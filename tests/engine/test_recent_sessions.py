@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from cloud_adapter.engine import recent_sessions
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
-from workflow_core import EventRejected, On, S, Select, Step, While, Workflow
+from workflow_core import EventRejected, Go, On, S, Select, Step, WaitFor, While, Workflow
 
 
 class Counted(Workflow, name="counted"):
@@ -64,6 +64,28 @@ class Stepping(Workflow, name="stepping"):
     definition = S(While("for ever", lambda w: True, Select("wait", On("Add", ask)), Step("work", step)))
 
 
+class Careless(Workflow, name="careless"):
+    """Has a condition that changes the fields, which is against the rules."""
+
+    noise: int = 0
+    done: int = 0
+
+    def ask(self) -> int:
+        return self.noise
+
+    def step(self) -> None:
+        self.done += 1
+
+    def is_done(self) -> bool:
+        self.noise += 1
+        return self.done > 2
+
+    definition = S(
+        Go("side", S(Step("work", step), While("for ever", lambda w: True, Select("wait", On("Ask", ask))))),
+        WaitFor("done", is_done),
+    )
+
+
 class Loads:
     """Counts the instances that a runtime loads."""
 
@@ -82,7 +104,8 @@ class Loads:
 async def runtimes(path: Path, count: int = 1, **settings: Any) -> AsyncIterator[Sequence[EmbeddedRuntime]]:
     """Processes on one file, without tasks."""
     opened = [
-        EmbeddedRuntime([Counted, Secretive, Stepping], Settings(db=str(path / "db"), **settings)) for _ in range(count)
+        EmbeddedRuntime([Counted, Secretive, Stepping, Careless], Settings(db=str(path / "db"), **settings))
+        for _ in range(count)
     ]
     try:
         yield opened
@@ -175,5 +198,18 @@ def test_secrets_are_not_kept(tmp_path: Path) -> None:
             await runtime.engine.create("secretive", "a")
             assert [await send(runtime, workflow="secretive") for _ in range(2)] == [b"1", b"2"]
             assert not len(runtime.engine.lanes.recent)
+
+    asyncio.run(run())
+
+
+def test_what_a_condition_changes_has_no_other_effects_than_after_a_load(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with runtimes(tmp_path) as (runtime,):
+            await runtime.start()
+            await runtime.engine.create("careless", "a")
+            await runtime.queue.idle()
+            assert len(runtime.engine.lanes.recent) == 1
+            stored = Careless.load_fields((await runtime.store.load("careless", "a")).fields)
+            assert await send(runtime, "Ask", workflow="careless") == str(stored.noise).encode()
 
     asyncio.run(run())
