@@ -37,7 +37,7 @@ class Coverage:
     @property
     def missing(self) -> list[str]:
         """The statements that no instance has reached and the events that none has handled, sorted."""
-        return sorted([*self.statements - self.reached, *self.events - self.handled])
+        return sorted((self.statements - self.reached) | (self.events - self.handled))
 
     @property
     def never_left(self) -> list[str]:
@@ -53,7 +53,7 @@ class Coverage:
             if entry.kind == "event":
                 self.handled.add(entry.statement)
                 self.left.add(entry.select)
-            elif entry.kind in ("step", "activity"):
+            elif entry.kind in ("step", "activity", "timeout"):
                 self.left.add(entry.statement)
         self._compare(instance)
 

@@ -7,15 +7,27 @@ from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic_core import SchemaSerializer, from_json, to_json
+from pydantic_core import PydanticSerializationError, SchemaSerializer, from_json, to_json
 
 from workflow_core import Workflow
 from workflow_core.secret_values import SECRETS, has_secrets, revealing
 
 
 def as_json(value: Any) -> bytes:
-    """Returns a value as a client would send it. Secrets are not masked: the receiver would get asterisks."""
-    return to_json(_revealed(value))
+    """Returns a value as a client would send it. Secrets are not masked: the receiver would get asterisks.
+
+    Raises:
+        ValueError: JSON cannot represent it. The error names the field.
+    """
+    try:
+        return to_json(_revealed(value))
+    except PydanticSerializationError as error:
+        names = [name for name, part in value.items() if not _is_sendable(part)] if isinstance(value, Mapping) else []
+        what = f"the value of {names[0]!r}" if names else "the input"
+        raise ValueError(
+            f"{what} cannot be sent as JSON: {error}. Pass what a client would send. Bytes that are not UTF-8 are "
+            "sent as text, such as base64 if the model has val_json_bytes='base64'."
+        ) from None
 
 
 def merged_fields(
@@ -47,6 +59,14 @@ def merged_fields(
     if twice := sorted(fields.keys() & more.keys()):
         raise TypeError(f"the field {twice[0]!r} is given twice: in fields={{...}}, and as {twice[0]}=...")
     return {**fields, **more}
+
+
+def _is_sendable(value: Any) -> bool:
+    try:
+        to_json(_revealed(value))
+    except PydanticSerializationError:
+        return False
+    return True
 
 
 def _revealed(value: Any) -> Any:

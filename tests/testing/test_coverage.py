@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from gorchestrate.testing import Environment
-from workflow_core import Access, Retry, Workflow, event, go, select, sleep, step, until
+from workflow_core import Access, Retry, Status, Workflow, event, go, select, sleep, step, timeout, until
 
 
 class Parcel(Workflow, name="parcel"):
@@ -65,3 +65,24 @@ def test_a_step_that_has_never_succeeded() -> None:
         environment.create(Parcel).send("weigh", 5)
         environment.advance(hours=1)
         assert environment.coverage(Parcel).never_left == ["send", "watch/sign"]
+
+
+class Slow(Workflow, name="slow"):
+    async def run(self) -> None:
+        async with timeout(timedelta(hours=1)):
+            await until(lambda: False).named("answer")
+
+
+def test_a_timeout_that_has_expired_was_left() -> None:
+    with Environment(Slow) as environment:
+        slow = environment.create(Slow)
+        assert environment.coverage(Slow).never_left == ["answer", "timeout(timedelta(hours=1))"]
+        environment.advance(hours=1)
+        assert slow.status == Status.FAILED
+        assert environment.coverage(Slow).never_left == []
+
+
+def test_an_event_that_is_also_a_statement_is_missing_once() -> None:
+    with Environment(Parcel) as environment:
+        environment.create(Parcel)
+        assert environment.coverage(Parcel).missing == ["last day", "send", "sign", "weigh"]

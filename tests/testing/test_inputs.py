@@ -89,6 +89,14 @@ def test_fields_that_are_named_like_arguments() -> None:
     assert (stored.id, stored.roles, stored.principal, stored.fields, stored.owner) == ("x", ["a"], "p", 3, "ann")
 
 
+def test_a_value_that_json_cannot_represent_is_named() -> None:
+    with Environment(Vault) as environment:
+        with pytest.raises(ValueError, match=r"the value of 'key' cannot be sent as JSON: .*utf-8.*such as base64"):
+            environment.create(Vault, fields={"token": SecretStr("a"), "key": SecretBytes(b"\xff")})
+        assert environment.instances(Vault) == []
+        assert environment.create(Vault, key=SecretBytes(b"abc")).fields.key.get_secret_value() == b"abc"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
