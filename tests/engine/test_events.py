@@ -445,4 +445,4 @@ async def test_many_engines_send_at_the_same_time(world: World) -> None:
     for one in sending:
         await world.finish(one)
     assert sorted(item.name for item in (await world.fields()).cart) == [str(n) for n in range(8)]
-    assert (await world.instance()).version == 9
+    assert len((await world.instance()).tokens) == 9

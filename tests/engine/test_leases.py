@@ -128,7 +128,7 @@ async def test_a_renewal_saves_nothing_of_a_running_step(world: World) -> None:
     before = await world.instance()
     await world.clock.advance(20)
     after = await world.instance()
-    assert after.version == before.version + 1
+    assert len(after.tokens) == len(before.tokens) + 1
     assert after.fields == before.fields
     assert after.search == {"stage": "raw"}
     GATE.open()
@@ -671,7 +671,7 @@ async def test_duplicate_and_late_tasks_do_nothing(world: World) -> None:
     with world.process.calls() as calls:
         assert await world.process.perform(task) is Outcome.DONE
     assert calls == ["load"]
-    assert before.version + 1 == (await world.instance()).version
+    assert len(before.tokens) + 1 == len((await world.instance()).tokens)
     assert len(KEYS) == 1
 
 
