@@ -196,7 +196,7 @@ async def serving(runtime: Any) -> AsyncIterator[Any]:
         return
     worker = find("create_worker")(runtime.engine, find("OidcVerifier").from_settings(runtime.settings))
     listener = find("listen")("127.0.0.1", int(runtime.settings.worker_url.rpartition(":")[2]))
-    server = uvicorn.Server(uvicorn.Config(worker, log_config=None, access_log=False, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(worker, http="h11", log_config=None, access_log=False, lifespan="off"))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     yield runtime.engine
     server.should_exit = True

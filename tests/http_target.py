@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.sockets import listen
+from cloud_adapter.uvicorn_config import server_config
 
 Handle = Callable[[Request, bytes], Awaitable[Response]]
 
@@ -36,7 +37,7 @@ async def http_server(handle: Handle) -> AsyncIterator[str]:
 async def asgi_server(app: ASGIApp) -> AsyncIterator[str]:
     """Serves an application on a free port; gives its URL."""
     with listen("127.0.0.1", 0) as listener:
-        server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+        server = _Server(server_config(app))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         serving.add_done_callback(lambda _: server.listening.set())  # also if it fails: nobody may wait for ever
         try:

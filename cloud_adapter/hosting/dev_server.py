@@ -30,6 +30,7 @@ from cloud_adapter.http.pages.login import with_login
 from cloud_adapter.http.pages.picker import RolePicker
 from cloud_adapter.http.rate_limit import RateLimit
 from cloud_adapter.settings import Settings
+from cloud_adapter.uvicorn_config import server_config
 from workflow_core import Workflow
 
 SHOWN_MAX = 3
@@ -107,14 +108,7 @@ def open_server(
             mcp=mcp,
             lifespan=lifespan,
         )
-        config = uvicorn.Config(
-            app,
-            http="h11",  # limits the size of headers, unlike httptools; in the cloud, the load balancer does
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            timeout_graceful_shutdown=REQUESTS_SECONDS,
-        )
+        config = server_config(app, lifespan=True, timeout_graceful_shutdown=REQUESTS_SECONDS)
         yield _Server(config, runtime)
 
 

@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 import ssl
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import httptools
+import h11
 import httpx
 
 URLS_MAX: Final = 1_000
 """How many URLs are remembered in their parsed form."""
 
 _BODY_METHODS: Final = {"POST", "PUT", "PATCH"}
-_HEADER: Final = re.compile(rb"(?!(?i:transfer-encoding):)[!#$%&'*+.^_`|~0-9A-Za-z-]+: [^\x00-\x08\x0a-\x1f\x7f]*")
 
 
 class NoResponse(Exception):
@@ -53,28 +51,27 @@ class HttpClient:
         """Sends a request and receives its whole response. Returns the status. May be cancelled.
 
         Args:
-            headers: without ``Host`` and ``Content-Length``.
+            headers: without ``Host``, ``Content-Length`` and ``Transfer-Encoding``.
 
         Raises:
             NoResponse: there was no response.
             ValueError: the URL or a header is invalid.
         """
+        if any(name.lower() == b"transfer-encoding" for name, _ in headers):
+            raise ValueError("Illegal header Transfer-Encoding")
         try:
             origin, host, target = _parsed(url)
-        except httpx.InvalidURL as error:
+            length = [(b"Content-Length", b"%d" % len(body))] if body or method in _BODY_METHODS else []
+            request = h11.Request(method=method, target=target, headers=[(b"Host", host), *headers, *length])
+        except (httpx.InvalidURL, h11.LocalProtocolError) as error:
             raise ValueError(str(error)) from error
-        lines = [b"%b %b HTTP/1.1" % (method.encode(), target), b"Host: " + host]
-        lines += [_header(name, value) for name, value in headers]
-        if body or method in _BODY_METHODS:
-            lines.append(b"Content-Length: %d" % len(body))
-        request = b"\r\n".join((*lines, b"", body))
-        is_head, idle = method == "HEAD", self._idle[origin]
+        idle = self._idle[origin]
         if idle:
             try:
-                return await self._send(idle.pop(), idle, request, is_head)
+                return await self._send(idle.pop(), idle, request, body)
             except _Closed:
                 pass
-        return await self._send(await _connected(origin, idle), idle, request, is_head)
+        return await self._send(await _connected(origin, idle), idle, request, body)
 
     def close(self) -> None:
         """Closes the idle connections."""
@@ -82,13 +79,13 @@ class HttpClient:
             for connection in list(idle):
                 connection.close()
 
-    async def _send(self, connection: _Connection, idle: list[_Connection], request: bytes, is_head: bool) -> int:
+    async def _send(self, connection: _Connection, idle: list[_Connection], request: h11.Request, body: bytes) -> int:
         try:
-            status = await connection.send(request, is_head)
+            status = await connection.send(request, body)
         except BaseException:
             connection.close()
             raise
-        if connection.may_continue:
+        if connection.may_continue():
             idle.append(connection)
         else:
             connection.close()
@@ -100,40 +97,41 @@ class _Connection(asyncio.Protocol):
 
     Args:
         idle: the idle connections to the same server. When this one ends, it leaves them.
-
-    Attributes:
-        may_continue: whether another request can be sent after the response.
     """
 
     def __init__(self, idle: list[_Connection]) -> None:
-        self.may_continue = False
-        self._parser = httptools.HttpResponseParser(self)
+        self._http = h11.Connection(h11.CLIENT)
         self._idle = idle
         self._transport: asyncio.Transport
         self._is_open = False
-        self._is_head = False
         self._status: int | None = None
-        self._has_length = False
         self._answer: asyncio.Future[int] | None = None
 
-    async def send(self, request: bytes, is_head: bool) -> int:
+    async def send(self, request: h11.Request, body: bytes) -> int:
         """Sends a request and returns the status of its response.
-
-        Args:
-            is_head: whether the response has no body, whatever its headers say.
 
         Raises:
             NoResponse
         """
         if not self._is_open:
             raise _Closed("the connection was closed")
-        self.may_continue, self._is_head, self._status = False, is_head, None
+        self._status = None
         self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
+        parts = (request, h11.Data(body), h11.EndOfMessage()) if body else (request, h11.EndOfMessage())
+        self._transport.write(b"".join(self._http.send(part) or b"" for part in parts))
         return await self._answer
+
+    def may_continue(self) -> bool:
+        """Whether another request can be sent. Then this prepares for it."""
+        is_done = self._http.our_state is self._http.their_state is h11.DONE
+        is_reusable = self._is_open and is_done and self._http.trailing_data == (b"", False)
+        if is_reusable:
+            self._http.start_next_cycle()
+        return is_reusable
 
     def close(self) -> None:
         """Closes the connection at once."""
+        self._is_open = False
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -141,37 +139,33 @@ class _Connection(asyncio.Protocol):
         self._transport, self._is_open = transport, True
 
     def data_received(self, data: bytes) -> None:
+        if self._answer is None:
+            self.close()  # it belongs to no request
+            return
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._http.receive_data(data)
+            while True:
+                event = self._http.next_event()
+                if isinstance(event, h11.Response):
+                    self._status = event.status_code
+                elif isinstance(event, h11.EndOfMessage):
+                    assert self._status is not None
+                    self._end(self._status)
+                    return
+                elif event is h11.PAUSED:
+                    raise h11.RemoteProtocolError("the server has switched to another protocol")
+                elif event is h11.NEED_DATA or isinstance(event, h11.ConnectionClosed):
+                    return
+        except h11.RemoteProtocolError as error:
             self._end(NoResponse(f"the response is not HTTP/1: {error}"))
-            self._transport.abort()
+            self.close()
 
     def eof_received(self) -> None:
-        if self._status is not None and not self._has_length:
-            self._end(self._status)
-
-    def on_message_begin(self) -> None:
-        self._has_length = self.may_continue = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() in (b"content-length", b"transfer-encoding"):
-            self._has_length = True
-
-    def on_headers_complete(self) -> None:
-        self._status = self._parser.get_status_code()
-        if self._is_head and self._status >= 200:
-            self._end(self._status)  # the parser does not know that no body follows
-
-    def on_message_complete(self) -> None:
-        if self._status is not None and self._status < 200:
-            self._status = None  # an informational response, which another one follows
-        elif self._status is not None and self._answer is not None:
-            self.may_continue = self._parser.should_keep_alive()
-            self._end(self._status)
+        if self._status is not None:
+            self.data_received(b"")  # the end of a response without a length
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._is_open = self.may_continue = False
+        self._is_open = False
         if self in self._idle:
             self._idle.remove(self)
         reason = "the connection was closed before the response" if error is None else str(error)
@@ -185,13 +179,6 @@ class _Connection(asyncio.Protocol):
             answer.set_result(outcome)
         else:
             answer.set_exception(outcome)
-
-
-def _header(name: bytes, value: bytes) -> bytes:
-    line = b"%b: %b" % (name, value)
-    if _HEADER.fullmatch(line) is None:
-        raise ValueError(f"Illegal header {line[:100]!r}")
-    return line
 
 
 async def _connected(origin: _Origin, idle: list[_Connection]) -> _Connection:

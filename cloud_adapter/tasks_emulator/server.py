@@ -24,6 +24,7 @@ from cloud_adapter.tasks_emulator.queue_messages import QueueMessage
 from cloud_adapter.tasks_emulator.refusal import Refused
 from cloud_adapter.tasks_emulator.service import CloudTasksService, handlers
 from cloud_adapter.token_issuer import TokenIssuer
+from cloud_adapter.uvicorn_config import server_config
 
 CreateQueueRequest: Final = types.CreateQueueRequest.pb()
 
@@ -115,7 +116,7 @@ def _create(service: CloudTasksService, queues: Sequence[str]) -> None:
 
 @contextlib.asynccontextmanager
 async def _serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
-    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+    server = _Server(server_config(app))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     serving.add_done_callback(lambda _: server.listening.set())  # also if it fails: no caller may wait forever
     try:

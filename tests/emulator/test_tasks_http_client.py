@@ -162,8 +162,9 @@ def test_a_response_to_a_head_request_has_no_body() -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 
     async def scenario() -> None:
-        async with serving(answering(answer)) as (server, client):
+        async with serving(answering(answer, answer)) as (server, client):
             assert [await client.status("HEAD", server.url, [], b"") for _ in range(2)] == [200, 200]
+            assert server.connections == 1
 
     run(scenario)
 
@@ -173,6 +174,39 @@ def test_a_connection_with_more_than_the_response_is_not_used_again() -> None:
         async with serving(answering(OK + b"HTTP/1.1 500 No\r\n", OK)) as (server, client):
             assert [await server.post(client), await server.post(client)] == [200, 200]
             assert server.connections == 2
+
+    run(scenario)
+
+
+def test_an_idle_connection_that_receives_anything_is_not_used_again() -> None:
+    def of(server: Server) -> Serve:
+        async def serve(_: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await server.request(reader)
+            writer.write(OK)
+            await asyncio.sleep(0.02)
+            writer.write(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+            await reader.read()
+
+        return serve
+
+    async def scenario() -> None:
+        async with serving(of) as (server, client):
+            assert await server.post(client) == 200
+            await asyncio.sleep(0.1)
+            assert await server.post(client) == 200
+            assert server.connections == 2
+
+    run(scenario)
+
+
+def test_a_switch_to_another_protocol_that_a_task_asks_for_is_an_error() -> None:
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n"
+
+    async def scenario() -> None:
+        async with serving(answering(answer)) as (server, client):
+            headers = [(b"Connection", b"upgrade"), (b"Upgrade", b"other")]
+            with pytest.raises(NoResponse, match="another protocol"):
+                await asyncio.wait_for(client.status("GET", server.url, headers, b""), 5)
 
     run(scenario)
 
