@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, cast, get_type_hints
 
@@ -15,6 +16,7 @@ from pydantic_ai.messages import (
     ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
+    ModelResponsePart,
     ToolCallPart,
     ToolReturnPart,
 )
@@ -27,6 +29,7 @@ from pydantic_graph import End
 
 from gorchestrate.pydantic_ai.records import Json, OpenCall, ToolResult, Turn
 from workflow_core import TerminalError
+from workflow_core.comparing import leaves
 
 SET_ASIDE = "The final result was not processed, because other tools were called with it. Return it again."
 
@@ -75,6 +78,7 @@ async def request(
             node, is_response = run.next_node, False
             while not isinstance(node, End):
                 if is_response and Agent.is_call_tools_node(node):
+                    _make_ids_unique(node.model_response, run.all_messages())
                     calls = _calls(agent, run, node.model_response)
                     if calls:
                         _check_limit(limits, run.usage, len(calls))
@@ -83,6 +87,24 @@ async def request(
                 node = await run.next(node)
             kind, output = _dumped_output(agent, node.data.output)
             return _turn(run, kind=kind, output=output)
+
+
+def _make_ids_unique(response: ModelResponse, messages: list[ModelMessage]) -> None:
+    """Gives a new id to each call of a tool whose id is empty or was used before, in the response or an earlier one:
+    decisions and results belong to a call by its id."""
+    earlier = (message for message in messages if isinstance(message, ModelResponse) and message is not response)
+    taken = {part.tool_call_id for message in earlier for part in message.tool_calls}
+    parts: list[ModelResponsePart] = []
+    for part in response.parts:
+        if isinstance(part, ToolCallPart):
+            id, number = part.tool_call_id, 1
+            while not id or id in taken:
+                number += 1
+                id = f"{part.tool_call_id or 'call'}-{number}"
+            taken.add(id)
+            part = dataclasses.replace(part, tool_call_id=id)
+        parts.append(part)
+    response.parts = parts
 
 
 def _calls(agent: Agent[Any, Any], run: AgentRun[Any, Any], response: ModelResponse) -> list[OpenCall]:
@@ -133,7 +155,20 @@ async def call(agent: Agent[Any, Any], deps: Any, open_call: OpenCall) -> ToolRe
         (message,) = _dumped([ModelRequest(parts=list(node.request.parts))])
     except PydanticSerializationError as error:
         raise TerminalError(f"the result of the tool {open_call.tool!r} cannot be stored as JSON: {error}") from error
+    _check_numbers(open_call, node.request)
     return ToolResult(parts=cast(list[Json], message["parts"]))
+
+
+def _check_numbers(call: OpenCall, request: ModelRequest) -> None:
+    """Refuses a result with NaN or an infinity, which would be stored as null."""
+    for part in request.parts:
+        for path, leaf in leaves(part.content) if isinstance(part, ToolReturnPart) else ():
+            if isinstance(leaf, float) and not math.isfinite(leaf):
+                where = f" at {'.'.join(map(str, path))!r}" if path else ""
+                raise TerminalError(
+                    f"the result of the tool {call.tool!r} cannot be stored as JSON: it has {leaf}{where}. Return None "
+                    f"or a text instead"
+                )
 
 
 def answer(call: OpenCall, text: str, outcome: Literal["denied", "failed"]) -> ToolResult:

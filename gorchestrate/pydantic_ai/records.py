@@ -21,7 +21,7 @@ class OpenCall(BaseModel):
     """A call of a tool that has no result yet.
 
     Attributes:
-        id: the id that the model gave to the call.
+        id: the id that the model gave to the call; another one if it was empty or used before.
         args: the arguments, as the model wrote them.
         needs_approval: whether a person has to decide first.
         approved: the decision; None: there is none yet.

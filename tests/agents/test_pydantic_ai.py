@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent, ApprovalRequired, ModelRetry, RunContext, UsageLimits
-from pydantic_ai.messages import TextPart, ToolReturnPart
+from pydantic_ai.messages import ModelResponse, TextPart, ToolReturnPart
 
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
@@ -63,6 +64,11 @@ def place() -> Place:
 @agent.tool_plain
 def thing() -> object:
     return object()
+
+
+@agent.tool_plain
+def mean(values: list[float]) -> dict[str, float]:
+    return {"mean": sum(values) / len(values) if values else math.nan}
 
 
 meeting: list[asyncio.Event] = []
@@ -182,6 +188,33 @@ def test_a_person_approves(support: Started) -> None:
     assert outcomes == ["success", "denied", "success"]
 
 
+def test_calls_with_the_same_id_are_told_apart(support: Started) -> None:
+    ids = [
+        [call("delete", "x", path="/a"), call("delete", "x", path="/b"), call("add", "x-2", a=1, b=1)],
+        [call("delete", "x", path="/c"), call("add", "", a=2, b=2)],
+    ]
+    handle = support(*ids, final(text="done"))
+    assert [each.id for each in handle.fields.open_calls] == ["x", "x-2", "x-2-2"]
+    handle.send("approve", {"call": "x", "approved": True})
+    with pytest.raises(EventRejected, match=r"no call 'x' waits for an approval\. Waiting: 'x-2'"):
+        handle.send("approve", {"call": "x", "approved": True})
+    handle.send("approve", {"call": "x-2", "approved": False, "reason": "keep it"})
+    assert sorted(WORLD.calls) == ["1 + 1", "delete /a"]
+    assert WORLD.seen == ["deleted /a", "keep it", 2]
+    assert [each.id for each in handle.fields.open_calls] == ["x-3", "call-2"]
+    with pytest.raises(EventRejected, match=r"no call 'x' waits for an approval\. Waiting: 'x-3'"):
+        handle.send("approve", {"call": "x", "approved": True})
+    handle.send("approve", {"call": "x-3", "approved": True})
+    assert handle.is_finished
+    assert sorted(WORLD.calls) == ["1 + 1", "2 + 2", "delete /a", "delete /c"]
+    assert WORLD.seen == ["deleted /c", 4]
+    responses = [message for message in WORLD.requests[-1] if isinstance(message, ModelResponse)]
+    assert [[part.tool_call_id for part in response.tool_calls] for response in responses] == [
+        ["x", "x-2", "x-2-2"],
+        ["x-3", "call-2"],
+    ]
+
+
 def test_nobody_decides(environment: Environment, support: Started) -> None:
     handle = support([call("delete", path="/a")], final(text="done"))
     environment.advance(days=6)
@@ -229,11 +262,12 @@ def test_what_pydantic_ai_reports_to_the_model(environment: Environment) -> None
 
 
 def test_results_that_are_no_json(support: Started) -> None:
-    handle = support([call("place", "1"), call("thing", "2")], final(text="done"))
+    handle = support([call("place", "1"), call("thing", "2"), call("mean", "3", values=[])], final(text="done"))
     assert handle.is_finished
-    place, thing = WORLD.seen
+    place, thing, mean = WORLD.seen
     assert place == {"city": "Rome"}
     assert "the result of the tool 'thing' cannot be stored as JSON" in thing
+    assert "the result of the tool 'mean' cannot be stored as JSON: it has nan at 'mean'" in mean
 
 
 def test_calls_run_at_the_same_time(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -217,6 +218,21 @@ def test_an_event_that_is_not_accepted_now(url: str, id: str, claim: str) -> Non
     assert "Add item!" not in result.structured_content["accepted"], "a manager may not send it"
 
 
+def test_events_with_a_signature_are_refused(url: str, id: str, claim: str) -> None:
+    ok(claim, CLERK, "Add_item", input={"name": "pen"}, thread="main")
+    status, detail = refused(claim, MANAGER, "Signed", input="yes")
+    assert (status, "the event 'Signed' cannot be sent with a tool" in detail) == (400, True)
+    status, detail = refused(f"{url}/mcp", MANAGER, "send_claim", id=id, event="Signed", input="yes")
+    assert (status, "POST /wf/claim/{id}/{event}" in detail) == (400, True)
+    assert using(f"{url}/mcp", MANAGER, tools)["send_claim"].input_schema["properties"]["event"]["enum"] == ["decide"]
+    with pytest.raises(MCPError) as raised:
+        call(claim, MANAGER, "delete")
+    assert raised.value.error.message == "unknown tool 'delete'. Available: get, Add_item, crash, decide"
+    assert state(url, id)["verdict"] == ""
+    body = {"content": b'"yes"', "headers": {"Authorization": f"Bearer {MANAGER}", "Content-Type": "application/json"}}
+    assert httpx.post(f"{url}/wf/claim/{id}/Signed", **body).status_code == 200  # type: ignore[arg-type]
+
+
 def test_mistakes_get_the_errors_of_the_api(url: str, id: str, claim: str) -> None:
     assert refused(claim, CLERK, "Add_item", input={"price": 1})[0] == 422
     assert refused(claim, CLERK, "Add_item", input={"name": "x", "price": -1}) == (409, "the price is negative")
@@ -343,6 +359,50 @@ def test_a_client_listens_for_some_time_only(claim: str, monkeypatch: pytest.Mon
             assert [event async for event in events] == []
 
     using(claim, CLERK, use)
+
+
+async def listening(client: Client, streams: AsyncExitStack) -> None:
+    await streams.enter_async_context(client.listen(tools_list_changed=True))
+
+
+def test_few_requests_of_a_principal_may_listen(claim: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "LISTENERS_OF_PRINCIPAL", 3)
+    monkeypatch.setattr(endpoint, "LISTENERS_MAX", 4)
+
+    async def use(client: Client) -> None:
+        async with AsyncExitStack() as streams:
+            for _ in range(3):
+                await listening(client, streams)
+            with pytest.raises(MCPError, match="a principal may listen with 3 requests") as refused:
+                await listening(client, streams)
+            assert refused.value.error.data["status"] == 429
+            async with connected(claim, MANAGER) as other, AsyncExitStack() as others:
+                await listening(other, others)
+                with pytest.raises(MCPError, match="4 requests may listen at the same time"):
+                    await listening(other, others)
+            assert (await client.call_tool("get", {})).structured_content["state"]["items"] == []
+        async with AsyncExitStack() as streams:
+            for _ in range(3):
+                await eventually(lambda: listening(client, streams))
+
+    async def eventually(start: Callable[[], Awaitable[None]]) -> None:
+        """The server notices a little later that a client has closed its connection."""
+        for _ in range(100):
+            with suppress(MCPError):
+                return await start()
+            await asyncio.sleep(0.05)
+        raise AssertionError("a closed request still counts")
+
+    using(claim, CLERK, use)
+
+
+def test_clients_learn_the_version(claim: str) -> None:
+    async def use(client: Client) -> None:
+        assert (info := client.server_info) is not None
+        assert (info.name, info.version) == ("gorchestrate", version("gorchestrate"))
+
+    for mode in MODES:
+        using(claim, CLERK, use, mode)
 
 
 def test_it_is_off_by_default(tmp_path: Path) -> None:

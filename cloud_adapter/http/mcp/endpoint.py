@@ -7,8 +7,11 @@ reach another process. The middleware of the API has found the principal of each
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -54,6 +57,12 @@ POLL_SECONDS = 2.0
 LISTEN_SECONDS = 300.0
 """How long a client may listen before it has to ask again."""
 
+LISTENERS_OF_PRINCIPAL = 10
+"""How many requests of one principal may listen to changes at the same time. Anonymous callers are one principal."""
+
+LISTENERS_MAX = 100
+"""How many requests may listen in one process, because each of them reads an instance every ``POLL_SECONDS``."""
+
 Problem = Callable[[Request, Exception], dict[str, Any]]
 
 
@@ -76,6 +85,7 @@ class McpEndpoint:
         self.max_body_bytes = max_body_bytes
         self.limit = limit
         self.problem = problem
+        self.listeners = _Listeners()
 
     async def service(self, request: Request) -> Response:
         """The tools of the service."""
@@ -97,7 +107,38 @@ class McpEndpoint:
         principal, programs = principal_of(request), [self.engine.workflows[name].__program__ for name in names]
         limits = [self.limit(program.workflow, event, principal) for program in programs for event in program.events]
         body = await read_json(request, max(limits, default=self.max_body_bytes) + ENVELOPE_BYTES)
-        return _Exchange(_server(toolbox, partial(self.problem, request)), body)
+        listening = partial(self.listeners.one_more, "" if principal is None else principal.id)
+        return _Exchange(_server(toolbox, partial(self.problem, request), listening), body)
+
+
+class _Listeners:
+    """Counts the requests that listen to changes in this process, by the ids of their principals."""
+
+    def __init__(self) -> None:
+        self.open: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, principal: str) -> Iterator[None]:
+        """Counts a request while it listens.
+
+        Raises:
+            MCPError: too many listen.
+        """
+        if self.open[principal] >= LISTENERS_OF_PRINCIPAL:
+            raise _too_many(f"a principal may listen with {LISTENERS_OF_PRINCIPAL} requests at the same time")
+        if self.open.total() >= LISTENERS_MAX:
+            raise _too_many(f"{LISTENERS_MAX} requests may listen at the same time")
+        self.open[principal] += 1
+        try:
+            yield
+        finally:
+            self.open[principal] -= 1
+            self.open += Counter()  # without the principals of which none listens
+
+
+def _too_many(limit: str) -> MCPError:
+    detail = f"{limit}: close one, or list the tools again from time to time"
+    return MCPError(INTERNAL_ERROR, detail, {"status": 429, "detail": detail})
 
 
 class _Exchange(Response):
@@ -143,7 +184,11 @@ class _Server(Server[Any]):
         return super().create_initialization_options(changes, experimental_capabilities, extensions)
 
 
-def _server(toolbox: Toolbox, problem: Callable[[Exception], dict[str, Any]]) -> Server[Any]:
+def _server(
+    toolbox: Toolbox,
+    problem: Callable[[Exception], dict[str, Any]],
+    listening: Callable[[], AbstractContextManager[None]],
+) -> Server[Any]:
     async def list_tools(_: ServerRequestContext[Any, Any], __: PaginatedRequestParams | None) -> ListToolsResult:
         try:
             return ListToolsResult(tools=list(await toolbox.available()), ttl_ms=0, cache_scope="private")
@@ -165,7 +210,8 @@ def _server(toolbox: Toolbox, problem: Callable[[Exception], dict[str, Any]]) ->
     async def listen(
         context: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
-        return await _listen(toolbox, context, params)
+        with listening():
+            return await _listen(toolbox, context, params)
 
     def _problem(error: Exception) -> dict[str, Any]:
         return problem(error) if isinstance(error, WorkflowError) else problems.unexpected(error, "the MCP endpoint")
@@ -173,6 +219,7 @@ def _server(toolbox: Toolbox, problem: Callable[[Exception], dict[str, Any]]) ->
     options: dict[str, Any] = {"on_subscriptions_listen": listen} if isinstance(toolbox, InstanceTools) else {}
     return _Server(
         "gorchestrate",
+        version=version("gorchestrate"),
         on_list_tools=list_tools,
         on_call_tool=call_tool,
         get_tool_input_schema=lambda _: None,  # otherwise the SDK lists the tools before each call

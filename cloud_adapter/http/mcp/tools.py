@@ -62,7 +62,16 @@ class Caller:
         return view_data(view, self.prefix)
 
     async def send(self, workflow: str, id: str, event: str, arguments: Mapping[str, Any]) -> Json:
-        """Sends an event, as ``POST /wf/{name}/{id}/{event}`` does, and returns its output."""
+        """Sends an event, as ``POST /wf/{name}/{id}/{event}`` does, and returns its output.
+
+        Raises:
+            InvalidRequest: the event has a ``verify``. A call of a tool is not the request that its sender has signed.
+        """
+        if workflow in self.engine.workflows and _is_signed(self.engine.workflow(workflow), event):
+            raise InvalidRequest(
+                f"the event {event!r} cannot be sent with a tool, because a signature of its request is checked. Its "
+                f"sender has to call POST /wf/{workflow}/{{id}}/{{event}}. Nothing was changed"
+            )
         response = await self.engine.handle_event(
             workflow,
             id,
@@ -106,21 +115,22 @@ class Toolbox(ABC):
 class InstanceTools(Toolbox):
     """The tools of an instance: ``get``, and one for each event that it accepts now and the caller may send.
 
-    All events of the definition can be called, because the state may have changed since the tools were listed. The
-    error then says what is accepted.
+    All events of the definition without a ``verify`` can be called, because the state may have changed since the tools
+    were listed. The error then says what is accepted.
     """
 
     def __init__(self, caller: Caller, workflow: str, id: str) -> None:
         super().__init__(caller)
         self.workflow, self.id = workflow, id
-        self.names = tool_names(caller.engine.workflow(workflow).__program__.events, reserved=[GET])
+        self.cls = caller.engine.workflow(workflow)
+        self.names = tool_names(self.cls.__program__.events, reserved=[GET])
 
     async def available(self) -> Sequence[Tool]:
         """See ``Toolbox.available``."""
         view = await self.caller.engine.get(self.workflow, self.id, principal=self.caller.principal)
         waits: dict[str, list[Accepted]] = {}
         for accepted in view.accepted:
-            if isinstance(accepted.case, ClientCase) and accepted.case.verify is None:
+            if isinstance(accepted.case, ClientCase) and not _is_signed(self.cls, accepted.case.event):
                 waits.setdefault(accepted.case.event, []).append(accepted)
         about = f"The state of {self.workflow} {self.id!r}, and the events that it accepts now."
         return [_reading(GET, about, {}), *(self._tool(event, found) for event, found in waits.items())]
@@ -132,7 +142,8 @@ class InstanceTools(Toolbox):
             return await self.caller.get(self.workflow, self.id)
         event = next((event for event, tool in self.names.items() if tool == name), None)
         if event is None:
-            raise UnknownTool(_unknown(name, [GET, *self.names.values()]))
+            offered = [tool for event, tool in self.names.items() if not _is_signed(self.cls, event)]
+            raise UnknownTool(_unknown(name, [GET, *offered]))
         _check(arguments, "input", "thread", IDEMPOTENCY_KEY)
         return await self.caller.send(self.workflow, self.id, event, arguments)
 
@@ -201,7 +212,7 @@ class ServiceTools(Toolbox):
             return tools
         about = f"The state of an instance of {name}, and the events that it accepts now, with their input schemas."
         tools.append(_reading(f"get_{name}", about, {"id": ID_SCHEMA}))
-        cases = cls.__program__.events.items()
+        cases = [(event, found) for event, found in cls.__program__.events.items() if not _is_signed(cls, event)]
         events = [event for event, found in cases if any(may_send(principal, cls, case) for _, case in found)]
         if events:
             thread = {"type": "string", "description": "Which thread receives it, if several wait for it."}
@@ -211,6 +222,11 @@ class ServiceTools(Toolbox):
             about = f"Sends an event to an instance of {name}. get_{name} lists the events that it accepts now."
             tools.append(Tool(name=f"send_{name}", description=about, input_schema=schema))
         return tools
+
+
+def _is_signed(cls: type[Workflow], event: str) -> bool:
+    """Whether a signature decides who may send an event, at least in one of the states that accept it."""
+    return cls.__program__.event(event) in cls.__program__.verified
 
 
 def _reading(name: str, description: str, properties: Mapping[str, Json]) -> Tool:
