@@ -18,6 +18,7 @@ from cloud_adapter.errors import InvalidRequest
 _COMMON: Final = {
     "main.py": "main.py.txt",
     "requirements.txt": "requirements.txt.txt",
+    "pytest.ini": "pytest.ini.txt",
     "README.md": "README.md.txt",
     ".gitignore": "gitignore.txt",
     ".gcloudignore": "gcloudignore.txt",

@@ -35,6 +35,7 @@ def in_project(directory: Path, *arguments: str) -> str:
 )
 def test_a_project_works_as_it_stands(tmp_path: Path, template: TemplateName) -> None:
     directory = tmp_path / "some" / "project"
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --unknown-option\n")  # of a folder above
     files = create(directory, template)
     assert sorted(directory.iterdir()) == sorted(files)
     assert " passed" in in_project(directory, "pytest", "-q", "-p", "no:cacheprovider")
@@ -83,7 +84,7 @@ def test_an_unknown_template_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_folder_may_exist_if_it_is_empty(tmp_path: Path) -> None:
-    assert len(create(tmp_path, TemplateName.APPROVAL)) == 8
+    assert len(create(tmp_path, TemplateName.APPROVAL)) == 9
 
 
 @pytest.mark.slow
