@@ -56,6 +56,15 @@ def test_the_command_creates_and_serves_a_project(tmp_path: Path) -> None:
     assert "shop exists and is not empty: choose another directory" in again.stderr
 
 
+def test_its_settings_name_no_file_that_only_the_repository_has(tmp_path: Path) -> None:
+    create(tmp_path, TemplateName.APPROVAL)
+    settings = (tmp_path / "deploy.env").read_text()
+    assert settings.startswith("# The settings of `gorchestrate deploy`.")
+    assert "\nSOURCE=.\n" in settings
+    for wrong in ("settings.env", "teardown.sh", "to the repository", " requirements.lock"):
+        assert wrong not in settings
+
+
 def test_the_path_that_is_printed_can_be_pasted(tmp_path: Path) -> None:
     made = run("new", "an order's", cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert made.returncode == 0, made.stderr
