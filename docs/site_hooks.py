@@ -15,10 +15,10 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = (
-    *("CHANGELOG.md", "CONTRIBUTING.md", "deploy/README.md", "deploy/*.py"),
-    *("examples/*.md", "examples/*.py", "examples/images/*.svg", "examples/peers/*.md"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "deploy/README.md"),
+    *("examples/*.md", "examples/images/*.svg", "examples/peers/*.md"),
 )
-"""Files of the repository that the site contains, at the same path."""
+"""The pages and pictures outside of docs/ that the site contains, at the same path."""
 
 LINK = re.compile(r"(?<=\]\()([^)#\s]+)(?=[#)])|(?<=href=\")([^\"#]+)(?=[\"#])")
 
@@ -33,8 +33,8 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, files: Files, **_: object) -> str:
-    """Replaces the links that cross the border of docs/ by those of the site."""
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Replaces the links that cross the border of docs/ by those of the site, and adds the other files they lead to."""
     uri = page.file.src_uri
     outside = (ROOT / uri).is_file()
 
@@ -45,7 +45,10 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **_: object) -> str
         path = os.path.normpath(os.path.join(os.path.dirname(uri if outside else f"docs/{uri}"), target))
         path = path.removeprefix("docs/")
         if files.get_file_from_path(path) is None:
-            return target
+            source = ROOT / path
+            if path.startswith("../") or path.endswith(".md") or not source.is_file():
+                return target  # mkdocs warns: a page must be in OUTSIDE
+            files.append(File.generated(config, path, abs_src_path=str(source)))
         return os.path.relpath(path, os.path.dirname(uri) or ".")
 
     return STATES.sub(_table_of_states, LINK.sub(replaced, markdown))

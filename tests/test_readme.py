@@ -50,7 +50,11 @@ def test_its_workflow_can_be_served(tmp_path: Path) -> None:
 
 
 def test_the_commands_of_the_start_do_what_is_said(tmp_path: Path) -> None:
-    """Runs them in an empty folder, but for the installation: the environment of the tests has the packages."""
+    """Runs them beside the settings of a clone, whose options for pytest need plugins that a user does not have.
+
+    The installation is left out: the environment of the tests has the packages.
+    """
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
     environ, install, new, enter, test, serve = text_of("bash start").strip().splitlines()
     assert environ == "python3 -m venv .venv && source .venv/bin/activate"
     assert install == "pip install pytest ."

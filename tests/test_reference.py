@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import typer
 from pizza import PizzaOrder
 from typer.testing import CliRunner
 
@@ -28,6 +30,14 @@ def test_the_generated_parts_are_those_of_the_code() -> None:
     generate = runpy.run_path(str(DOCS / "generate.py"))
     old = [str(path) for path, text in generate["files"]().items() if not path.exists() or path.read_text() != text]
     assert not old, "run: python docs/generate.py"
+
+
+def test_the_help_of_a_command_has_no_line_that_ends_within_a_sentence() -> None:
+    """typer joins the lines of the first paragraph only."""
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        for line in inspect.cleandoc(command.help).partition("\n\n")[2].splitlines():
+            assert not line or line.endswith("."), f"{name}: {line}"
 
 
 def test_each_public_name_is_described_once() -> None:

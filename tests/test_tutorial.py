@@ -64,4 +64,5 @@ def test_its_commands_do_what_is_said(tmp_path: Path) -> None:
         state = httpx.get(f"{url}/wf/approval/laptop").json()["state"]
     assert state["status"] == "withdrawn"
     assert "gcloud functions deploy gorchestrate-api" in printed
-    assert "Nothing was changed. To deploy, run the command again with --yes." in printed
+    assert "Nothing was changed. To do this, run the command again with --yes." in printed
+    assert not list(folder.glob("*.old"))

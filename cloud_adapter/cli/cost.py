@@ -43,7 +43,7 @@ ASSUMED = (
 
 
 def run(source: Path, *, orders: int, rounds: int, lazy_seconds: float, as_json: bool) -> None:
-    """Prints the cheapest and the dearest path of each workflow that a source defines or imports.
+    """Prints the cheapest and the most expensive path of each workflow that a source defines or imports.
 
     Args:
         orders: how many instances a month has.
@@ -61,13 +61,13 @@ def run(source: Path, *, orders: int, rounds: int, lazy_seconds: float, as_json:
     console = SafeConsole(highlight=False, soft_wrap=True)
     if as_json:
         data = {
-            name: {"cheapest": _as_data(cheapest, orders), "dearest": _as_data(dearest, orders)}
+            name: {"cheapest": _as_data(cheapest, orders), "most_expensive": _as_data(dearest, orders)}
             for name, (cheapest, dearest) in found.items()
         }
         console.print_json(json.dumps(data))
         return
     for name, both in found.items():
-        _print(console, name, dict(zip(("cheapest", "dearest"), both, strict=True)), orders)
+        _print(console, name, dict(zip(("cheapest", "most expensive"), both, strict=True)), orders)
     times = "once" if rounds == 1 else f"{rounds:,} times"
     console.print(f"Each loop runs {times} (--rounds). {ASSUMED}")
 

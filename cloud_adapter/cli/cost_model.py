@@ -7,8 +7,8 @@ commit of what came before them, so they cost nothing. What costs something is a
 * a segment of steps: one task, one read, one write for the lease, and one write for each step, up to the next wait.
 
 ``paths`` walks through the tree of the statements (``describe.statements``) and follows every branch. Of the paths that
-have come to the same point in the same kind of segment, it keeps the cheapest and the dearest one, so that their number
-does not grow.
+have come to the same point in the same kind of segment, it keeps the cheapest and the most expensive one, so that their
+number does not grow.
 
 It counts an undisturbed run: no retries, no conflicts, no repeated deliveries. A loop runs ``rounds`` times, a race
 counts all its branches in full, and a child counts without what it does itself. ``tests/cli/test_cost.py`` compares the
@@ -160,7 +160,7 @@ class CostedPath:
 
 
 def paths(program: Program, *, rounds: int = 1, lazy_after: timedelta | None = None) -> tuple[CostedPath, CostedPath]:
-    """Returns the cheapest and the dearest path through a definition.
+    """Returns the cheapest and the most expensive path through a definition.
 
     Args:
         rounds: how many times each loop runs.
@@ -331,7 +331,7 @@ _DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 def _pruned(found: Iterable[_Path]) -> list[_Path]:
-    """The cheapest and the dearest of the paths that continue in the same way."""
+    """The cheapest and the most expensive of the paths that continue in the same way."""
     kept: dict[Any, tuple[_Path, _Path]] = {}
     for path in found:
         key = path.in_steps, path.has_deadline, path.ended, path.rest

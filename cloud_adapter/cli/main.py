@@ -218,9 +218,9 @@ def check(
 ) -> None:
     """Checks whether SOURCE can be deployed: whether its definitions compile and live instances can continue.
 
-    Warns about parallel steps, because they run one after another, and about events that nobody may send once the API
-    has authenticators. Changes nothing. The exit code is 1 if the check
-    finds a problem, and 2 if it cannot run.
+    Warns about parallel steps, because they run one after another.
+    Warns about events that nobody may send once the API has authenticators.
+    Changes nothing. The exit code is 1 if the check finds a problem, and 2 if it cannot run.
     """
     functions = ENTRY_POINTS if deployable else ()
     good = check_command.run(source, against, as_json=as_json, access=access, functions=functions)
@@ -238,8 +238,8 @@ def copy(
 ) -> None:
     """Copies all instances of a store to another one: states, histories, inboxes and idempotency keys.
 
-    Stop what serves both stores first. Each copy is read back and compared. The exit code is 1 if an instance was not
-    copied, and 2 if the command cannot run.
+    Stop what serves both stores first. Each copy is read back and compared.
+    The exit code is 1 if an instance was not copied, and 2 if the command cannot run.
     """
     raise typer.Exit(0 if copy_command.run(source, destination, progress, write=write) else 1)
 
@@ -272,8 +272,9 @@ def deploy(
 ) -> None:
     """Creates or updates all resources of a deployment on Google Cloud, and deploys the functions, with gcloud.
 
-    First checks the source, as check --deployable does. With --rollback, both functions serve the code and settings of
-    the deployment before the current one again; the database is not changed.
+    First checks the source, as check --deployable does.
+    With --rollback, both functions serve the previous deployment again, with its code and settings.
+    The database is not changed by that.
     """
     code = deployment.run(settings, yes=yes, skip_check=skip_check, rollback=rollback)
     if code == 0 and not yes:
@@ -291,7 +292,7 @@ def cost(
     ] = 600,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
-    """Prints what the cheapest and the dearest path of each workflow in SOURCE cost: reads, writes, tasks, dollars."""
+    """Prints the cost of the cheapest and the most expensive path of each workflow: reads, writes, tasks, dollars."""
     cost_command.run(source, orders=orders, rounds=rounds, lazy_seconds=lazy_timer_seconds, as_json=as_json)
 
 

@@ -18,10 +18,22 @@ from cloud_adapter.errors import InvalidRequest
 _COMMON: Final = {
     "main.py": "main.py.txt",
     "requirements.txt": "requirements.txt.txt",
+    "pytest.ini": "pytest.ini.txt",
     "README.md": "README.md.txt",
     ".gitignore": "gitignore.txt",
     ".gcloudignore": "gcloudignore.txt",
 }
+
+
+_SETTINGS: Final = {
+    "The settings of deploy.sh and teardown.sh. Copy this file to deploy/settings.env. PROJECT": (
+        "The settings of `gorchestrate deploy`. Names such as docs/guides/identity.md and deploy/README.md are those\n"
+        "# of files in the repository of gorchestrate. PROJECT"
+    ),
+    ", or to the repository if this file is in deploy/": "",
+    "\nSOURCE=functions\n": "\nSOURCE=.\n",
+}
+"""What differs in the settings of a project from those of the repository: each text, and its replacement."""
 
 
 class TemplateName(StrEnum):
@@ -119,8 +131,8 @@ def _texts(template: TemplateName) -> dict[str, str]:
         "version": version("gorchestrate"),
     }
     texts |= {name: Template(texts[name]).substitute(values) for name in ("main.py", "README.md")}
-    settings = texts["deploy.env"].replace("\nSOURCE=functions\n", "\nSOURCE=.\n")
-    texts["deploy.env"] = settings.replace(" Copy this file to deploy/settings.env.", "")
+    for old, new in _SETTINGS.items():
+        texts["deploy.env"] = texts["deploy.env"].replace(old, new)
     return texts
 
 

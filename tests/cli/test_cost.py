@@ -89,7 +89,7 @@ async def counted(world: World, acts: Sequence[str | timedelta], fields: dict[st
 
 
 def costs(cls: type[Workflow], lazy: bool = True, rounds: int = 1) -> list[dict[str, int]]:
-    """What the cheapest and the dearest path cost."""
+    """What the cheapest and the most expensive path cost."""
     return [asdict(path.cost) for path in paths(cls.__program__, rounds=rounds, lazy_after=LAZY if lazy else None)]
 
 
@@ -287,7 +287,7 @@ def test_the_command_prints_the_paths_of_each_workflow() -> None:
     lines = [line.split() for line in result.output.splitlines()]
     assert ["reads", "6", "10"] in lines
     assert ["writes", "4", "12"] in lines
-    assert "dearest: AddToCart, AddToCart, ConfirmOrder, Pay, Pay, StartCooking" in result.output
+    assert "most expensive: AddToCart, AddToCart, ConfirmOrder, Pay, Pay, StartCooking" in result.output
     assert "for 1,000 instances" in result.output
     assert "Each loop runs 2 times (--rounds)." in result.output.splitlines()[-1]
     result = CliRunner().invoke(app, ["cost", str(ROOT / "functions" / "main.py")])
@@ -296,7 +296,7 @@ def test_the_command_prints_the_paths_of_each_workflow() -> None:
 
 def test_the_command_prints_json() -> None:
     result = CliRunner().invoke(app, ["cost", str(ROOT / "functions" / "main.py"), "--json", "--orders", "10"])
-    data = json.loads(result.output)["pizza"]["dearest"]
+    data = json.loads(result.output)["pizza"]["most_expensive"]
     assert (data["reads"], data["writes"], data["requests"]) == (8, 10, 8)
     assert data["dollars"] == pytest.approx(sum(data["prices"].values()), abs=1e-5)
     assert ID not in result.output

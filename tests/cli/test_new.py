@@ -35,6 +35,7 @@ def in_project(directory: Path, *arguments: str) -> str:
 )
 def test_a_project_works_as_it_stands(tmp_path: Path, template: TemplateName) -> None:
     directory = tmp_path / "some" / "project"
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --unknown-option\n")  # of a folder above
     files = create(directory, template)
     assert sorted(directory.iterdir()) == sorted(files)
     assert " passed" in in_project(directory, "pytest", "-q", "-p", "no:cacheprovider")
@@ -53,6 +54,15 @@ def test_the_command_creates_and_serves_a_project(tmp_path: Path) -> None:
     again = run("new", "shop", cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert again.returncode == 2
     assert "shop exists and is not empty: choose another directory" in again.stderr
+
+
+def test_its_settings_name_no_file_that_only_the_repository_has(tmp_path: Path) -> None:
+    create(tmp_path, TemplateName.APPROVAL)
+    settings = (tmp_path / "deploy.env").read_text()
+    assert settings.startswith("# The settings of `gorchestrate deploy`.")
+    assert "\nSOURCE=.\n" in settings
+    for wrong in ("settings.env", "teardown.sh", "to the repository", " requirements.lock"):
+        assert wrong not in settings
 
 
 def test_the_path_that_is_printed_can_be_pasted(tmp_path: Path) -> None:
@@ -83,7 +93,7 @@ def test_an_unknown_template_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_folder_may_exist_if_it_is_empty(tmp_path: Path) -> None:
-    assert len(create(tmp_path, TemplateName.APPROVAL)) == 8
+    assert len(create(tmp_path, TemplateName.APPROVAL)) == 9
 
 
 @pytest.mark.slow
