@@ -38,11 +38,16 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
 
 def test_a_notice_after_a_refund(http: Http) -> None:
     http.ok("POST", "/wf/payment/refunded", json={"payment": "p-1"})
-    for state, created, result in (("paid", 5, "taken"), ("refunded", 9, "taken"), ("refunded", 9, "known")):
-        body = json.dumps(notice(state, created)).encode()
-        assert post(http, "refunded", body, webhook.signature(body, int(time.time()))).json() == result
-        outcome = "shipped" if state == "paid" else "taken back"
-        until(lambda expected=outcome: http.get("/wf/payment/refunded")["state"]["outcome"] == expected)
+    paid, refunded = (json.dumps(notice(*what)).encode() for what in (("paid", 5), ("refunded", 9)))
+
+    def outcome() -> str:
+        return str(http.get("/wf/payment/refunded")["state"]["outcome"])
+
+    assert post(http, "refunded", paid, webhook.signature(paid, int(time.time()))).json() == "taken"
+    until(lambda: outcome() == "shipped")
+    assert post(http, "refunded", refunded, webhook.signature(refunded, int(time.time()))).json() == "taken"
+    until(lambda: outcome() == "taken back")
+    assert post(http, "refunded", refunded, webhook.signature(refunded, int(time.time()))).json() == "known"
 
 
 def post(http: Http, id: str, body: bytes, signature: str | bytes | None) -> httpx.Response:
