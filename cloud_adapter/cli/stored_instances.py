@@ -147,15 +147,15 @@ def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) 
         return
     execution = instance.execution
     rename(execution, cls.__program__)
-    found = [("", *problem) for problem in _fields(cls, instance)]
+    found: list[tuple[str, str, str | _Missing]] = [("", *problem) for problem in _fields(cls, instance)]
     found += [("", *problem) for problem in _teardowns(cls.__program__, workflows, execution)]
     if not execution.ended:
         found += [("", *problem) for problem in _buffered(cls.__program__, execution)]
         for thread in execution.threads:
             found += [(thread.id, *problem) for problem in _thread(cls.__program__, workflows, thread)]
-    for thread_id, what, fix in found:
-        text = fix.fix(cls) if isinstance(fix, _Missing) else fix
-        yield Problem(instance.workflow, what, text), Place(instance.id, thread_id)
+    for thread_id, what, remedy in found:
+        fix = remedy.fix(cls) if isinstance(remedy, _Missing) else remedy
+        yield Problem(instance.workflow, what, fix), Place(instance.id, thread_id)
 
 
 _CALLED = "add .named({name!r}) to the call that replaces it, "

@@ -109,7 +109,7 @@ class Authentication:
 
 
 def _takes_bearer(authenticator: Authenticator) -> bool:
-    return authenticator.scheme.get("scheme") == BEARER["scheme"]
+    return bool(authenticator.scheme.get("scheme") == BEARER["scheme"])
 
 
 OPEN = Authentication()
