@@ -25,6 +25,8 @@ shop = OutsideService("shop")
 
 SECRET = b"whsec_example"  # read it from a secret manager
 TOLERANCE = timedelta(minutes=5)
+REPEATED = timedelta(days=3)
+"""How long the provider repeats a notice that got no response of success."""
 
 State = Literal["new", "authorized", "paid", "failed", "refunded"]
 
@@ -68,7 +70,10 @@ class Payment(Workflow, name="payment"):
 
     @event(verify=is_from_provider)
     def notify(self, notice: Notice) -> Literal["taken", "known", "outdated"]:
-        """A notice of the provider. It gets a response in any case, or the provider would send it again."""
+        """A notice of the provider. Also one that changes nothing is accepted, or the provider would send it again.
+
+        When the instance has ended, a notice gets 409. That is long after the last one; see ``run``.
+        """
         if notice.payment != self.payment:  # the signature does not say for which instance it is
             raise EventRejected(f"this is not the payment {notice.payment}")
         if notice.id in self.notices:
@@ -109,4 +114,9 @@ class Payment(Workflow, name="payment"):
                 await self.take_back()
                 self.outcome = "taken back"
             except TimedOut:
+                pass
+        # Nothing more happens, but the provider may still send notices, and repeats those that it finds unanswered.
+        while True:
+            late = await select(self.notify, timeout=REPEATED).named("notices after the outcome")
+            if late.timed_out:
                 return

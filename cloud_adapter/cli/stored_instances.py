@@ -6,6 +6,7 @@ handles, such as added or moved statements, are not problems.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,10 +32,11 @@ from workflow_core import (
 )
 from workflow_core.machine.frames import load
 from workflow_core.machine.renaming import rename
+from workflow_core.plain.run_method import plain_run
 from workflow_core.program.cases import ActivityCase, HandlerCase, SelectOp, WatchOp
 from workflow_core.program.code import ForkOp, Instruction, LeftOp, StepOp, WaitForOp
 from workflow_core.program.program import Program
-from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait
+from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait, EventWait
 
 DAMAGED_FIX = "repair the document, or delete it"
 
@@ -145,18 +147,54 @@ def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) 
         return
     execution = instance.execution
     rename(execution, cls.__program__)
-    found = [("", *problem) for problem in _fields(cls, instance)]
+    found: list[tuple[str, str, str | _Missing]] = [("", *problem) for problem in _fields(cls, instance)]
     found += [("", *problem) for problem in _teardowns(cls.__program__, workflows, execution)]
     if not execution.ended:
         found += [("", *problem) for problem in _buffered(cls.__program__, execution)]
         for thread in execution.threads:
             found += [(thread.id, *problem) for problem in _thread(cls.__program__, workflows, thread)]
-    for thread_id, what, fix in found:
+    for thread_id, what, remedy in found:
+        fix = remedy.fix(cls) if isinstance(remedy, _Missing) else remedy
         yield Problem(instance.workflow, what, fix), Place(instance.id, thread_id)
 
 
-_Found = Iterator[tuple[str, str]]
-"""Problems, each with its fix."""
+_CALLED = "add .named({name!r}) to the call that replaces it, "
+_DECORATED = "add renamed_from={name!r} to the decorator of its replacement, "
+_SECTION = "add @section(renamed_from={name!r}) to the method that replaces the section, "
+_SECTIONS = re.compile(r"(?:[^/\"'(]*[^/\"'(\s]/)*")
+"""The sections before a name: ``payments/pay``. The name itself may contain a division: ``sleep(self.n / 2)``."""
+_NOT_NAMED = ("for ", "parallel ")
+"""How the names of blocks begin that cannot have another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """A name that the definition no longer has.
+
+    Attributes:
+        name: the name.
+        renaming: how a plain definition declares it; empty if it cannot, or if the form is not known.
+    """
+
+    name: str
+    renaming: str = ""
+
+    def fix(self, cls: type[Workflow]) -> str:
+        """Says what to do about it in the definition of this class."""
+        name, renaming = self.name, self.renaming
+        if plain_run(cls) is None:
+            renaming = "add renamed_from={name!r} to its replacement, "
+        elif renaming:
+            found = _SECTIONS.match(name)
+            prefix = found.group() if found else ""
+            if prefix and not any(rest.startswith(prefix) for rest in cls.__program__.rests):
+                renaming, name = _SECTION, prefix.rstrip("/").rpartition("/")[2]
+            name = name.removeprefix(prefix)
+        return f"{renaming.format(name=name)}restore it, wait until no instance is there, or repair the instances"
+
+
+_Found = Iterator[tuple[str, str | _Missing]]
+"""Problems, each with its fix, or with the name that is missing."""
 
 
 def _fields(cls: type[Workflow], instance: Instance) -> _Found:
@@ -178,14 +216,14 @@ def _fields(cls: type[Workflow], instance: Instance) -> _Found:
 def _thread(program: Program, workflows: Mapping[str, type[Workflow]], thread: Thread) -> _Found:
     if not thread.step:
         if thread.name not in program.entries:
-            yield f"it starts at {thread.name!r}, which the definition no longer contains", _fix(thread.name)
+            yield f"it starts at {thread.name!r}, which the definition no longer contains", _Missing(thread.name)
         return
     instruction = program.rests.get(thread.step)
     if instruction is None:
-        yield f"it is at {thread.step!r}, which the definition no longer contains", _fix(thread.step)
+        yield f"it is at {thread.step!r}, which the definition no longer contains", _missing(thread)
         return
     if thread.status is ThreadStatus.EXECUTING and not isinstance(instruction, StepOp):
-        yield f"it is at the step {thread.step!r}, which is no longer a step", _fix(thread.step)
+        yield f"it is at the step {thread.step!r}, which is no longer a step", _missing(thread)
         return
     if thread.status in _PARKED:
         yield from _waits(program, workflows, thread, instruction)
@@ -199,14 +237,14 @@ def _waits(
     """Problems with the waits of a thread."""
     on_condition = any(isinstance(wait, ConditionWait) for wait in thread.waits)
     if not isinstance(instruction, (WaitForOp, ForkOp, WatchOp) if on_condition else SelectOp):
-        yield f"it waits in {thread.step!r}, which is no longer a wait of that kind", _fix(thread.step)
+        yield f"it waits in {thread.step!r}, which is no longer a wait of that kind", _missing(thread)
         return
     for wait in thread.waits if not on_condition else ():
         case = program.case(thread.step, wait.event)
         if case is None or not isinstance(wait, case.wait_type):
             yield (
                 f"it waits in {thread.step!r} for the {wait.kind} {wait.event!r}, which no longer exists",
-                _fix(wait.event),
+                _Missing(wait.event, _DECORATED if isinstance(wait, EventWait) else ""),
             )
         elif isinstance(wait, ActivityWait) and isinstance(case, ActivityCase) and case.activity.signature.takes_input:
             try:
@@ -251,7 +289,7 @@ def _around(program: Program, thread: Thread, instruction: Instruction) -> _Foun
         each = each.outer
     cleanups = {left.name for left in program.code if isinstance(left, LeftOp)}
     for name in thread.pending.keys() - cleanups:
-        yield f"it is leaving the Try {name!r}, which no longer has a finally_", _fix(name)
+        yield f"it is leaving the Try {name!r}, which no longer has a finally_", _Missing(name)
     if instruction.caught and thread.errors and instruction.caught not in thread.errors:
         yield (
             f"it is in the except_ {instruction.caught!r}, but the error was caught under another name",
@@ -263,7 +301,10 @@ def _buffered(program: Program, execution: Execution) -> _Found:
     for event in execution.buffer:
         case = next((case for _, case in program.events.get(event.event, ()) if case.buffered), None)
         if case is None:
-            yield f"it has a buffered event {event.event!r}, which is no longer buffered anywhere", _fix(event.event)
+            yield (
+                f"it has a buffered event {event.event!r}, which is no longer buffered anywhere",
+                _Missing(event.event, _DECORATED),
+            )
             continue
         try:
             (case.signature.load if event.by_name else case.signature.validate_json)(event.event, event.input.encode())
@@ -283,7 +324,7 @@ def _teardowns(program: Program, workflows: Mapping[str, type[Workflow]], execut
         case = program.case(teardown.step, teardown.event) if teardown.step in program.rests else None
         if not isinstance(case, HandlerCase):
             place = f"its event {teardown.event!r} of {teardown.step!r}"
-            yield f"{place} must still be torn down, but no longer has a handler", _fix(teardown.step)
+            yield f"{place} must still be torn down, but no longer has a handler", _Missing(teardown.step)
 
 
 def _child(workflows: Mapping[str, type[Workflow]], wait: ChildWait | ChildTeardown) -> _Found:
@@ -294,11 +335,13 @@ def _child(workflows: Mapping[str, type[Workflow]], wait: ChildWait | ChildTeard
         yield what, "restore that workflow"
 
 
-def _fix(name: str) -> str:
-    return (
-        f"add renamed_from={name!r} to its replacement, restore it, wait until no instance is there, or repair the "
-        f"instances"
-    )
+def _missing(thread: Thread) -> _Missing:
+    """The name of the statement at which a thread is."""
+    waits = thread.waits if thread.status in _PARKED else []
+    if thread.status is ThreadStatus.EXECUTING or any(isinstance(wait, ActivityWait) for wait in waits):
+        return _Missing(thread.step, _DECORATED)
+    is_call = bool(waits) and not thread.step.rpartition("/")[2].startswith(_NOT_NAMED)
+    return _Missing(thread.step, _CALLED if is_call else "")
 
 
 def _of(error: InvalidInput) -> str:

@@ -13,9 +13,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.callbacks import Callbacks
 from cloud_adapter.errors import InvalidCredential, TooManyRequests
+from cloud_adapter.http.authenticators.api_key import KEY_PREFIX, ApiKey, is_api_key
 from cloud_adapter.http.authenticators.callback import callback_principal
 from cloud_adapter.http.authenticators.login import Login
 from cloud_adapter.http.authenticators.memberships import Memberships
+from cloud_adapter.http.authenticators.oidc import Oidc
 from cloud_adapter.http.authenticators.port import BEARER, Authenticator, bearer_token
 from cloud_adapter.http.health import PATHS as HEALTH_PATHS
 from cloud_adapter.http.prefixes import path_in_app
@@ -73,9 +75,10 @@ class Authentication:
                 if not found.id or found.kind not in _KINDS:
                     raise TypeError(f"{type(authenticator).__name__} returned a principal without an id: {found!r}")
                 return self.memberships.grant(found)
-        if self._takes_tokens and bearer_token(connection) is not None:
+        token = bearer_token(connection) if self._takes_tokens else None
+        if token is not None:
             # Not anonymous: a client that sends a token expects that it is checked.
-            raise InvalidCredential("the token is of an issuer that is not accepted here")
+            raise InvalidCredential(self._why_refused(token))
         return self.everyone if self.is_open else ANONYMOUS
 
     @property
@@ -89,9 +92,24 @@ class Authentication:
             found[f"{name}{number + 1}" if number else name] = authenticator.scheme
         return found
 
+    def _why_refused(self, token: str) -> str:
+        """Says why no authenticator has read a token."""
+        if is_api_key(token):
+            return "API keys are not accepted here"
+        takers = [authenticator for authenticator in self.authenticators if _takes_bearer(authenticator)]
+        if all(isinstance(authenticator, ApiKey) for authenticator in takers):
+            return f"the token is no API key: these begin with {KEY_PREFIX}, and no other tokens are accepted here"
+        if any(isinstance(authenticator, Oidc) for authenticator in takers):
+            return "the token is of an issuer that is not accepted here"
+        return "the token is of a kind that is not accepted here"
+
     @property
     def _takes_tokens(self) -> bool:
-        return any(authenticator.scheme.get("scheme") == BEARER["scheme"] for authenticator in self.authenticators)
+        return any(map(_takes_bearer, self.authenticators))
+
+
+def _takes_bearer(authenticator: Authenticator) -> bool:
+    return bool(authenticator.scheme.get("scheme") == BEARER["scheme"])
 
 
 OPEN = Authentication()

@@ -36,6 +36,20 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
         yield http
 
 
+def test_a_notice_after_a_refund(http: Http) -> None:
+    http.ok("POST", "/wf/payment/refunded", json={"payment": "p-1"})
+    paid, refunded = (json.dumps(notice(*what)).encode() for what in (("paid", 5), ("refunded", 9)))
+
+    def outcome() -> str:
+        return str(http.get("/wf/payment/refunded")["state"]["outcome"])
+
+    assert post(http, "refunded", paid, webhook.signature(paid, int(time.time()))).json() == "taken"
+    until(lambda: outcome() == "shipped")
+    assert post(http, "refunded", refunded, webhook.signature(refunded, int(time.time()))).json() == "taken"
+    until(lambda: outcome() == "taken back")
+    assert post(http, "refunded", refunded, webhook.signature(refunded, int(time.time()))).json() == "known"
+
+
 def post(http: Http, id: str, body: bytes, signature: str | bytes | None) -> httpx.Response:
     headers: dict[str, Any] = {"Content-Type": "application/json"}
     if signature is not None:
@@ -103,6 +117,8 @@ def test_the_order_of_notices_does_not_matter(order: tuple[dict[str, Any], ...],
         assert (payment.fields.state, payment.fields.outcome) == ("paid", "shipped")
         assert len(payment.fields.notices) == 2
         environment.advance(days=30)
+        assert not payment.is_finished
+        environment.advance(days=3)
         assert payment.is_finished
         assert shop.log == ["ship p-1"]
 
@@ -110,7 +126,6 @@ def test_the_order_of_notices_does_not_matter(order: tuple[dict[str, Any], ...],
 def test_a_refund(shop: Any) -> None:
     with Environment(webhook.Payment) as environment:
         payment = sent(environment, notice("paid", 2), notice("authorized", 1), notice("refunded", 9))
-        assert payment.is_finished
         assert payment.fields.outcome == "taken back"
         assert shop.log == ["ship p-1", "take back p-1"]
 
@@ -120,9 +135,27 @@ def test_nothing_is_shipped_without_money(notices: list[dict[str, Any]], outcome
     with Environment(webhook.Payment) as environment:
         payment = sent(environment, *notices)
         environment.advance(days=3)
-        assert payment.is_finished
         assert payment.fields.outcome == outcome
+        environment.advance(days=3)
+        assert payment.is_finished
         assert shop.log == []
+
+
+@pytest.mark.parametrize("last", [[notice("paid", 2), notice("refunded", 9)], [notice("failed", 9)], []])
+def test_notices_after_the_outcome_are_accepted(last: list[dict[str, Any]]) -> None:
+    with Environment(webhook.Payment) as environment:
+        payment = sent(environment, *last)
+        environment.advance(days=2 if last else 4)
+        outcome, log = payment.fields.outcome, list(services_of(webhook)["shop"].log)
+        assert outcome in ("taken back", "failed", "expired")
+        if last:
+            assert payment.send("notify", last[-1]) == "known"
+        assert payment.send("notify", notice("authorized", 1)) == ("outdated" if last else "taken")
+        environment.advance(days=2)
+        assert payment.send("notify", notice("paid", 12)) == "taken", "the last notice was less than three days ago"
+        environment.advance(days=3)
+        assert payment.is_finished
+        assert (payment.fields.outcome, services_of(webhook)["shop"].log) == (outcome, log)
 
 
 def test_a_crash_at_each_save() -> None:

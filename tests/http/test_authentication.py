@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -12,8 +13,10 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from pizza import PizzaOrder
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cloud_adapter.errors import InvalidCredential
 from cloud_adapter.hosting.dev_server import running
 from cloud_adapter.http.authentication import Authentication
 from cloud_adapter.http.authenticators.api_key import ApiKey, StoredKey, key_hash, new_key
@@ -21,6 +24,7 @@ from cloud_adapter.http.authenticators.claims import claim
 from cloud_adapter.http.authenticators.dev import Dev
 from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.http.authenticators.oidc import Oidc
+from cloud_adapter.http.authenticators.port import BEARER, Authenticator
 from cloud_adapter.http.openapi import DocumentAccess, document
 from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
@@ -164,6 +168,45 @@ def test_a_wrong_credential_is_not_taken_for_none(http: Http, issuer: Issuer) ->
             assert response.status_code == 401, authorization
             assert 'error="invalid_token", error_description="' in response.headers["www-authenticate"]
     assert http.problem("POST", "/wf/suggestion/1/Read")["title"] == "Unauthenticated"
+
+
+class Tickets:
+    """An authenticator of an application. It reads other tokens than those that the test sends."""
+
+    scheme = BEARER
+
+    async def __call__(self, connection: HTTPConnection) -> Principal | None:
+        return None
+
+
+ONLY_KEYS = "the token is no API key: these begin with gok_, and no other tokens are accepted here"
+OTHER_ISSUER = "the token is of an issuer that is not accepted here"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "sent", "reason"),
+    [
+        (("keys",), "opaque", ONLY_KEYS),
+        (("keys",), "foreign", ONLY_KEYS),
+        (("keys",), "key", "the API key is unknown"),
+        (("issuer",), "foreign", OTHER_ISSUER),
+        (("issuer",), "key", "API keys are not accepted here"),
+        (("issuer", "keys"), "foreign", OTHER_ISSUER),
+        (("keys", "issuer"), "opaque", "the token cannot be read: it is not a JWT"),
+        (("keys", "tickets"), "opaque", "the token is of a kind that is not accepted here"),
+    ],
+)
+def test_why_a_token_is_refused(issuer: Issuer, kinds: tuple[str, ...], sent: str, reason: str) -> None:
+    known: dict[str, Authenticator] = {
+        "keys": ApiKey(StoredKey("till", key_hash(KEY))),
+        "issuer": Oidc(issuer.url, AUDIENCE),
+        "tickets": Tickets(),
+    }
+    tokens = {"opaque": "Bearer k", "key": "Bearer gok_x", "foreign": bearer(issuer, iss="https://other.example")}
+    headers = [(b"authorization", tokens[sent].encode())]
+    authentication = Authentication(tuple(known[kind] for kind in kinds))
+    with pytest.raises(InvalidCredential, match=f"^{reason}$"):
+        asyncio.run(authentication.principal(HTTPConnection({"type": "http", "headers": headers})))
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ def no_input(event: str) -> dict[str, Any]:
 
 
 def not_accepted(event: str) -> dict[str, Any]:
-    detail = f"event {event!r} is not accepted now: the instance is waiting, it accepts: {LISTED}"
+    why = "" if event == "Archive" else ", because the workflow has no such event"
+    detail = f"event {event!r} is not accepted now{why}: the instance is waiting, it accepts: {LISTED}"
     return expected(409, "Event not accepted", detail, accepted=DESK_EVENTS, instance_status="waiting")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -267,6 +268,9 @@ def test_each_of_two_threads_gets_its_own_event(ui: Ui, http: Http, create: Call
     assert len({dict(one.data)["thread"] for one in both}) == 2
     ui.post(path(url), both[1].posted("Send Vote", v="7"))
     assert (http.get(url)["state"]["left"], http.get(url)["state"]["right"]) == (0, 7)
+    (timeline,) = re.findall(r'<ol class="timeline".*?</ol>', ui.get(path(url)), re.DOTALL)
+    assert "thread " in timeline
+    assert not re.search(r"</(span|strong|time)><(?!/)", timeline), "words without a space between them"
 
 
 # --- operations ------------------------------------------------------------------------------

@@ -221,3 +221,16 @@ def test_without_a_source() -> None:
     text = "from workflow_core import *\nclass Flow(Workflow, name='flow'):\n    async def run(self): pass\n"
     with pytest.raises(DefinitionError, match=r"its source cannot be read.*Define the workflow in a \.py file"):
         exec(compile(text, "<console>", "exec"), scope)
+
+
+@pytest.mark.parametrize("call", ["await select(self.decide, {})", "await sleep(timedelta(1), {})"])
+def test_a_call_is_renamed_with_named(make: Callable[[str], Any], call: str) -> None:
+    word = call.split()[1].partition("(")[0]
+    hint = rf'{word} takes no renamed_from. Give the call its former name: {word}\(...\).named\("former name"\)'
+    with pytest.raises(DefinitionError, match=hint):
+        make(call.format("renamed_from='old'"))
+
+
+def test_a_deadline_is_renamed_with_named(make: Callable[[str], Any]) -> None:
+    with pytest.raises(DefinitionError, match=r'former name: timeout\(...\).named\("former name"\)'):
+        make("async with timeout(timedelta(1), renamed_from='old'):\n    await self.work()")

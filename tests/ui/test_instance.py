@@ -70,6 +70,7 @@ def test_a_whole_order_by_clicks(context: BrowserContext, http: Http, id: str) -
     page.get_by_label("Id", exact=True).fill(id)
     page.get_by_role("button", name="Create").click()
     expect(page.get_by_role("heading", level=1)).to_have_text(id)
+    expect(page.get_by_role("heading", name="Operate")).to_be_visible()
     send(page, "AddToCart", Name="margherita", Qty="2")
     send(page, "AddToCart", Name="funghi")
     send(page, "SubmitCart")
@@ -85,6 +86,7 @@ def test_a_whole_order_by_clicks(context: BrowserContext, http: Http, id: str) -
     expect(page.locator("#part-fields")).to_contain_text("completed")
     assert page.title().startswith(f"{id}: finished")
     assert page.locator(".card").count() == 0
+    expect(page.get_by_role("heading", name="Operate")).to_be_hidden()
     state = http.get(f"/wf/pizza/{id}")["state"]
     assert state["status"] == "completed" and [one["qty"] for one in state["cart"]] == [2, 1]
 
@@ -296,6 +298,25 @@ def test_a_narrow_screen_need_not_be_scrolled_sideways(page: Page, http: Http, i
     for path in ("", "store", "store/new", f"store/instances/{id}"):
         page.goto(url(http, f"/ui/{path}"))
         assert page.evaluate("document.documentElement.scrollWidth") == 360, path
+
+
+def test_the_way_back_on_a_narrow_screen(page: Page, http: Http, id: str) -> None:
+    id = f"{id}-{'long' * 12}"
+    http.create(f"/wf/store/{id}")
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(url(http, f"/ui/store/instances/{id}"))
+    page.evaluate(
+        "document.querySelector('.top').append(Object.assign(document.createElement('p'), "
+        "{className: 'visitor', textContent: 'a-visitor-with-a-long-name@shop.example'}))"
+    )
+    way = page.get_by_role("navigation", name="Breadcrumb")
+    box = way.bounding_box()
+    assert box is not None and box["width"] > 300
+    for link in way.get_by_role("link").all():
+        inner = link.bounding_box()
+        assert inner is not None and inner["x"] + inner["width"] <= box["x"] + box["width"]
+    way.get_by_role("link", name="store").click()
+    expect(page).to_have_url(url(http, "/ui/store"))
 
 
 def test_the_diagram_is_dark_in_the_dark(page: Page, http: Http, id: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from workflow_core.diagrams.describe import in_words
 from workflow_core.execution import is_hidden
+from workflow_core.plain.run_method import plain_run
 from workflow_core.program.program import Program
 from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Part, Section, Statement
@@ -38,7 +39,7 @@ class _Row:
 
 def explain(cls: type[Workflow]) -> str:
     """Returns the name of a workflow, where it is defined, and its ``outline``."""
-    form = "async def run" if cls.__program__.is_plain else "definition"
+    form = "definition" if plain_run(cls) is None else "async def run"
     head = f"{cls.__workflow_name__}: {form} of {cls.__qualname__}, {inspect.getsourcefile(cls)}"
     return f"{head}\n\n{outline(cls.__program__)}"
 

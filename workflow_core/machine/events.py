@@ -113,6 +113,8 @@ def accept(
     detail += f" for pc {pc}" if pc is not None else ""
     if detail:
         detail += _elsewhere(machine, event)
+    if event not in machine.program.events:
+        detail += ", because the workflow has no such event"
     raise EventNotAccepted(event, accepted_names(machine), machine.execution.status, detail)
 
 

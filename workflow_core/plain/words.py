@@ -35,7 +35,18 @@ class Words(Calls):
         }
         if word not in readers:
             raise frame.source.mistake(node, f"{ast.unparse(node.func)} cannot be awaited", "Remove the await.")
+        if word is not vocabulary.child:  # whose keywords are fields
+            self._check_renamed(frame, node)
         return readers[word](frame, node)
+
+    def _check_renamed(self, frame: Frame, node: ast.Call) -> None:
+        """Refuses ``renamed_from``, because a call can have any name."""
+        if any(keyword.arg == "renamed_from" for keyword in node.keywords):
+            raise frame.source.mistake(
+                node,
+                f"{ast.unparse(node.func)} takes no renamed_from",
+                f'Give the call its former name: {ast.unparse(node.func)}(...).named("former name").',
+            )
 
     def _select(self, frame: Frame, node: ast.Call) -> Prepared:
         handlers = []
@@ -141,6 +152,8 @@ class Words(Calls):
     def _limited(self, frame: Frame, node: ast.AsyncWith) -> list[Part]:
         """Returns the parts of ``async with timeout(...)``."""
         call = self._without_name(frame, node.items[0].context_expr)
+        if isinstance(call, ast.Call):
+            self._check_renamed(frame, call)
         is_one = isinstance(call, ast.Call) and len(call.args) == 1 and not call.keywords
         if len(node.items) != 1 or node.items[0].optional_vars is not None or not is_one:
             raise frame.source.mistake(

@@ -171,6 +171,6 @@ class Program:
         """Returns the error for an instance at a statement that the definition no longer contains."""
         return UnknownStatement(
             f"an instance of {self.workflow!r} is at {statement!r}, which the definition no longer contains. Restore a "
-            f"step or wait with this name, set renamed_from={statement!r} on the statement that replaces it, or repair "
-            f"the instance"
+            f"step or wait with this name, set renamed_from={statement!r} on the statement that replaces it "
+            f"(.named({statement!r}) on a call in run), or repair the instance"
         )
