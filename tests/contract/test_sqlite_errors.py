@@ -69,8 +69,8 @@ async def together(store: SqliteStore, *writes: Awaitable[object]) -> list[str]:
     return [type(result).__name__ for result in await waiting]
 
 
-async def versions(store: SqliteStore, count: int) -> list[int | None]:
-    return [(await store.load("pizza", f"order-{number}")).version for number in range(count)]
+async def versions(store: SqliteStore, count: int) -> list[int]:
+    return [(await store.load("pizza", f"order-{number}")).execution.pc + 1 for number in range(count)]
 
 
 def check_nothing_is_open(path: Path) -> None:
