@@ -364,7 +364,7 @@ class Conditional(Workflow, name="conditional"):
 
 def test_what_leaves_no_trace_is_not_covered() -> None:
     with Environment(Conditional) as environment:
-        assert environment.coverage(Conditional).missing == ["go", "go", "timeout(timedelta(days=1))"]
+        assert environment.coverage(Conditional).missing == ["go", "timeout(timedelta(days=1))"]
         environment.create(Conditional).send("go")
         assert environment.coverage(Conditional).missing == []
 
