@@ -76,8 +76,9 @@ def test_continuous_integration_runs_the_tests_as_on_a_fresh_machine() -> None:
     command = text_of("bash fresh").strip()
     assert command == "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest"
     lines = [line.strip() for line in (ROOT / ".ci/run").read_text().splitlines()]
-    assert ".venv/bin/pytest -m slow" in lines and "`pytest -m slow` runs the other tests" in README
-    steps = [lines.index(step) for step in ("rm -rf .venv", command, ".venv/bin/pytest -m slow")]
+    (slow,) = [line for line in lines if line.startswith(".venv/bin/pytest -m slow")]
+    assert "`pytest -m slow` runs the other tests" in README
+    steps = [lines.index(step) for step in ("rm -rf .venv", command, slow)]
     assert steps == sorted(steps)
     assert "set -euo pipefail" in lines[: steps[0]]
 
