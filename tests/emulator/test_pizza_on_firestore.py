@@ -83,7 +83,9 @@ def test_a_write_of_an_event_is_small_at_any_age(firestore_project: str) -> None
                 event, body = ("EmptyCart", None) if number % 2 else ("AddToCart", {"name": "funghi"})
                 await send(engine, event, body)
             sizes = sorted(
-                len(type(request).serialize(request)) for request in client.requests if hasattr(request, "writes")
+                len(getattr(request, "_pb", request).SerializeToString())
+                for request in client.requests
+                if hasattr(request, "writes")
             )
             assert len(sizes) == 130
             assert sizes[-3] < 1_800, "but for two, which remove older entries of the history"

@@ -27,9 +27,9 @@ from tests.simulation.store import Database, SimulatedStore
 def commit_without_precondition(patch: Patch) -> None:
     write = Database.write
 
-    def last_one_wins(self: Database, instance: Instance, *rest: Any, create: bool) -> Instance:
+    def last_one_wins(self: Database, instance: Instance, *rest: Any, create: bool, **kept: Any) -> Instance:
         version = self.documents.get((instance.workflow, instance.id), (0, {}))[0]
-        return write(self, instance if create else replace(instance, version=version), *rest, create=create)
+        return write(self, instance if create else replace(instance, version=version), *rest, create=create, **kept)
 
     patch.setattr(Database, "write", last_one_wins)
 

@@ -28,11 +28,12 @@ def expired_key_still_in_the_way(patch: Patch) -> None:
         taken: Sequence[InboxEntry],
         *,
         create: bool,
+        **shard: Any,
     ) -> Instance:
         known = self.keys
         self.keys = {at: replace(key, expires_at=key.expires_at + timedelta(days=1)) for at, key in known.items()}
         try:
-            return write(self, instance, keys, taken, create=create)
+            return write(self, instance, keys, taken, create=create, **shard)
         finally:
             self.keys = known | {at: key for at, key in self.keys.items() if at not in known}
 
