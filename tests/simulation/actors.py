@@ -60,7 +60,8 @@ class Traffic:
         too_large: how often what it was to post was too large for an inbox.
         kept: how often it has kept an event in an inbox.
         looked: how often it has looked for such events.
-        unrecorded: how often the refusal of one could not be recorded, so that the instance is read once more.
+        unrecorded: how often the refusal of one could not be recorded, or no longer held, so that the instance is read
+            once more.
         due: the instances that it has found to be overdue.
         recovered: how many tasks the instances and inboxes need that it has found to be overdue.
     """

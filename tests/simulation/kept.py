@@ -18,6 +18,7 @@ from cloud_adapter.engine import kept_events
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.kept_events import PREFIX, KeptEvent, KeptEvents
 from cloud_adapter.engine.transaction import Transactor
+from cloud_adapter.errors import Conflict
 from tests.simulation.actors import CURRENT
 from tests.simulation.model.violations import require
 from tests.simulation.requests import Call
@@ -110,8 +111,14 @@ class Kept:
             await post(committer, entry)
 
         async def taking(transactor: Transactor, session: Any) -> bool:
-            CURRENT.get().traffic.looked += 1
-            return await take(transactor, session)
+            traffic = CURRENT.get().traffic
+            traffic.looked += 1
+            failed = traffic.failed["commit"]
+            try:
+                return await take(transactor, session)
+            except Conflict:  # without a commit: the read that comes before it has shown another version
+                traffic.unrecorded += traffic.failed["commit"] == failed
+                raise
 
         async def deciding_alone(transactor: Transactor, session: Any, decision: Any) -> BaseException | None:
             error = await decide_alone(transactor, session, decision)

@@ -110,7 +110,6 @@ def check_traffic(actor: Actor) -> None:
             + failed["load"]
             + traffic.kept
             + traffic.looked
-            + brought  # what another process has put into the inbox may be decided after a load of its own
             + traffic.unrecorded,
         ),
         ("create", calls["create"], traffic.births + needs.reads + traffic.lost["create"]),
