@@ -30,13 +30,14 @@ def serving(service: Json) -> list[str]:
 
 def release_of(revision: Json) -> str:
     """The release of a revision; empty if it has none."""
-    variables = [one for container in revision["spec"]["containers"] for one in container.get("env", [])]
-    return next((str(one.get("value", "")) for one in variables if one["name"] == RELEASE), "")
+    containers = revision["spec"]["containers"]
+    variables = [variable for container in containers for variable in container.get("env", [])]
+    return next((str(variable.get("value", "")) for variable in variables if variable["name"] == RELEASE), "")
 
 
 def is_ready(revision: Json) -> bool:
     conditions = revision.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def ready_revisions(revisions: list[Json]) -> dict[str, str]:

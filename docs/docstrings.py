@@ -40,7 +40,7 @@ def signature(name: str, of: Any) -> str:
         shown.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
     line = f"{name}({', '.join(shown)})"
     if len(line) > WIDTH:
-        line = f"{name}(\n" + "".join(f"    {one},\n" for one in shown) + ")"
+        line = f"{name}(\n" + "".join(f"    {parameter},\n" for parameter in shown) + ")"
     return f"```text\n{line}\n```"
 
 

@@ -61,8 +61,8 @@ def run(source: Path, *, orders: int, rounds: int, lazy_seconds: float, as_json:
     console = SafeConsole(highlight=False, soft_wrap=True)
     if as_json:
         data = {
-            name: {"cheapest": _as_data(cheapest, orders), "most_expensive": _as_data(dearest, orders)}
-            for name, (cheapest, dearest) in found.items()
+            name: {"cheapest": _as_data(cheapest, orders), "most_expensive": _as_data(most_expensive, orders)}
+            for name, (cheapest, most_expensive) in found.items()
         }
         console.print_json(json.dumps(data))
         return

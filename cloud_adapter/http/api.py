@@ -109,13 +109,9 @@ def create_api(
         routes += ui_routes(engine, max_body_bytes, problem_of, _documents(handlers), authentication.sign_in)
 
     if mcp:
-        from cloud_adapter.http.mcp.endpoint import McpEndpoint  # lazily: it needs an extra
+        from cloud_adapter.http.mcp.endpoint import mcp_routes  # lazily: it needs an extra
 
-        endpoint = McpEndpoint(engine, max_body_bytes, handlers.limit, problem_of)
-        routes += [
-            Route("/mcp", with_query(endpoint.service), methods=["POST"]),
-            Route("/mcp/{name}/{id}", with_query(endpoint.instance), methods=["POST"]),
-        ]
+        routes += mcp_routes(engine, max_body_bytes, handlers.limit, problem_of)
 
     app = problems.application(
         routes,

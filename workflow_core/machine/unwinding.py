@@ -177,7 +177,8 @@ def _left_try(thread: Thread, guard: Guard, leave: Leave) -> Leave:
     for name, waiting in list(thread.pending.items()):
         if waiting.until == guard.name:
             del thread.pending[name]
-            leave = replace(leave, failed=[*leave.failed, *(one for one in waiting.failed if one not in leave.failed)])
+            others = [failed for failed in waiting.failed if failed not in leave.failed]
+            leave = replace(leave, failed=[*leave.failed, *others])
     return replace(leave, until="") if leave.until == guard.name else leave
 
 
@@ -286,7 +287,7 @@ def _covering(machine: MachineState, thread: Thread, error: ErrorInfo) -> tuple[
         if inside is None or not inside.step:
             continue
         instruction = start_of(machine, inside)
-        guard = next((one for one in _around(instruction) if one.name == cover.statement and one.is_try), None)
+        guard = next((part for part in _around(instruction) if part.name == cover.statement and part.is_try), None)
         if guard is None:
             continue
         reason = _reason(inside, instruction, guard)

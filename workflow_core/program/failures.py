@@ -62,7 +62,7 @@ def _starts_thread(part: object) -> bool:
         return any(map(_starts_thread, part))
     if isinstance(part, Go) or not type(part).__module__.startswith("workflow_core.statements."):
         return isinstance(part, Go)
-    return is_dataclass(part) and any(_starts_thread(getattr(part, one.name)) for one in fields(part))
+    return is_dataclass(part) and any(_starts_thread(getattr(part, field.name)) for field in fields(part))
 
 
 def _clause(assembly: Assembly, clause: Except) -> Clause:

@@ -35,6 +35,7 @@ from mcp_types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from cloud_adapter.engine.engine import Engine
@@ -45,6 +46,7 @@ from cloud_adapter.http.bodies import read_json
 from cloud_adapter.http.mcp.tools import Caller, InstanceTools, ServiceTools, Toolbox, UnknownTool
 from cloud_adapter.http.prefixes import prefix_of
 from cloud_adapter.http.principals import principal_of
+from cloud_adapter.http.queries import with_query
 from cloud_adapter.http.rights import all_described
 from workflow_core import Action, Principal, WorkflowError
 
@@ -66,13 +68,25 @@ LISTENERS_MAX = 100
 Problem = Callable[[Request, Exception], dict[str, Any]]
 
 
-class McpEndpoint:
-    """The handlers of ``/mcp`` and ``/mcp/{name}/{id}``.
+def mcp_routes(
+    engine: Engine, max_body_bytes: int, limit: Callable[[str, str, Principal | None], int], problem: Problem
+) -> list[Route]:
+    """Returns the routes of the tools.
 
     Args:
+        max_body_bytes: the most bytes of the initial fields of an instance.
         limit: returns the most bytes of the input of an event of a workflow, for a principal.
         problem: returns the problem document of an error.
     """
+    endpoint = _Endpoint(engine, max_body_bytes, limit, problem)
+    return [
+        Route("/mcp", with_query(endpoint.service), methods=["POST"]),
+        Route("/mcp/{name}/{id}", with_query(endpoint.instance), methods=["POST"]),
+    ]
+
+
+class _Endpoint:
+    """The handlers of the routes; for the arguments, see ``mcp_routes``."""
 
     def __init__(
         self,

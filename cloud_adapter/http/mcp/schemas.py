@@ -45,15 +45,11 @@ def _numbered(base: str) -> Iterator[str]:
 def object_schema(properties: Mapping[str, Json], required: Iterable[str]) -> Json:
     """Returns the schema of the arguments of a tool. The definitions of the properties become its own, because
     references in them begin at the root."""
-    definitions: Json = {}
-    shown: Json = {}
-    for name, schema in properties.items():
-        definitions |= schema.get("$defs", {})
-        shown[name] = {key: part for key, part in schema.items() if key != "$defs"}
+    shown = {name: _without_definitions(schema) for name, schema in properties.items()}
     result: Json = {"type": "object", "properties": shown, "additionalProperties": False}
     if needed := list(required):
         result["required"] = needed
-    return result | ({"$defs": definitions} if definitions else {})
+    return result | _definitions(properties.values())
 
 
 def any_of(schemas: Iterable[Json]) -> Json:
@@ -64,6 +60,14 @@ def any_of(schemas: Iterable[Json]) -> Json:
             different.append(schema)
     if len(different) == 1:
         return different[0]
-    definitions = {name: part for schema in different for name, part in schema.get("$defs", {}).items()}
-    choices = [{key: part for key, part in schema.items() if key != "$defs"} for schema in different]
-    return {"anyOf": choices} | ({"$defs": definitions} if definitions else {})
+    return {"anyOf": [_without_definitions(schema) for schema in different]} | _definitions(different)
+
+
+def _without_definitions(schema: Json) -> Json:
+    return {key: part for key, part in schema.items() if key != "$defs"}
+
+
+def _definitions(schemas: Iterable[Json]) -> Json:
+    """Returns the definitions of all schemas, as a part of a schema; nothing if they have none."""
+    definitions = {name: part for schema in schemas for name, part in schema.get("$defs", {}).items()}
+    return {"$defs": definitions} if definitions else {}
