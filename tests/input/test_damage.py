@@ -74,7 +74,9 @@ def damage(attacked: Attacked, id: str, column: str, value: Any) -> None:
     overdue = time.time_ns() // 1000  # not so long that recovery postpones it
     with closing(sqlite3.connect(attacked.db)) as connection, connection:
         cursor = connection.execute(
-            f"UPDATE instances SET {column} = ?, wake_at = {overdue} WHERE workflow = 'store' AND id = ?", (value, id)
+            f"UPDATE instances SET {column} = ?, revision = revision + 1, wake_at = {overdue} "
+            "WHERE workflow = 'store' AND id = ?",
+            (value, id),
         )
         assert cursor.rowcount == 1
 
@@ -146,7 +148,8 @@ def test_recovery_goes_on_behind_the_damaged(attacked: Attacked, names: tuple[st
         execution["status"] = "running"
         execution["threads"][0] |= {"status": "executing", "step": "work", "waits": []}
         connection.execute(
-            "UPDATE instances SET execution = ?, fields = '{}', status = 'running', wake_at = 2 WHERE id = ?",
+            "UPDATE instances SET revision = revision + 1, execution = ?, fields = '{}', status = 'running', wake_at = 2 "
+            "WHERE id = ?",
             (json.dumps(execution), url.rpartition("/")[2]),
         )
     until(lambda: http.get(url)["state"].get("worked"))
