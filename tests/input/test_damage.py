@@ -148,8 +148,8 @@ def test_recovery_goes_on_behind_the_damaged(attacked: Attacked, names: tuple[st
         execution["status"] = "running"
         execution["threads"][0] |= {"status": "executing", "step": "work", "waits": []}
         connection.execute(
-            "UPDATE instances SET revision = revision + 1, execution = ?, fields = '{}', status = 'running', wake_at = 2 "
-            "WHERE id = ?",
+            "UPDATE instances SET execution = ?, fields = '{}', status = 'running', wake_at = 2, "
+            "revision = revision + 1 WHERE id = ?",
             (json.dumps(execution), url.rpartition("/")[2]),
         )
     until(lambda: http.get(url)["state"].get("worked"))
