@@ -33,7 +33,7 @@ source "$HERE/monitoring.sh"
 source "$HERE/canary.sh"
 
 main() {
-  local settings="$HERE/settings.env" argument base skip_check=false rollback=false archive=
+  local settings="$HERE/settings.env" argument skip_check=false rollback=false archive=
   WHEEL=
   while (($#)); do
     argument=$1
@@ -59,9 +59,7 @@ main() {
   done
   load_settings "$settings"
   check_access "$settings"
-  base=$(cd "$(dirname "$settings")" && pwd)
-  [[ $base != "$HERE" ]] || base=$ROOT
-  [[ $SOURCE == /* ]] || SOURCE="$base/$SOURCE"
+  find_source "$settings"
   [[ -f $SOURCE/main.py ]] || die "$settings: SOURCE is $SOURCE, which does not contain main.py"
   SOURCE=$(cd "$SOURCE" && pwd)
   derive

@@ -39,6 +39,14 @@ load_settings() {
   check_settings "$file"
 }
 
+# find_source FILE: makes SOURCE absolute. It is relative to the folder of the settings file; in deploy/, to the repository.
+find_source() {
+  local base
+  base=$(cd "$(dirname "$1")" && pwd)
+  [[ $base != "$HERE" ]] || base=$(dirname "$HERE")
+  [[ $SOURCE == /* ]] || SOURCE="$base/$SOURCE"
+}
+
 # Names end up in IAM members and conditions, in lists that gcloud splits at commas, and in URLs. None may contain
 # characters with a meaning there. SOURCE and RECOVERY_SCHEDULE are only ever an argument of their own.
 check_settings() {

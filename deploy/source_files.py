@@ -59,6 +59,8 @@ SECRET_CONTENT = {
 JSON_ONLY = ("a service account key", "credentials of a user")
 """Code may name these members of a document; a document that has them is one."""
 
+LISTED = 20
+
 
 def is_uploaded(path: PurePosixPath) -> bool:
     return not any(part in NEVER_UPLOADED for part in path.parts)
@@ -112,11 +114,23 @@ def unpinned(requirements: str) -> Iterator[str]:
             )
 
 
+def overview(source: Path, paths: list[PurePosixPath]) -> Iterator[str]:
+    """The files that are uploaded, at most ``LISTED`` by name, and what to know about them."""
+    yield from (str(path) for path in paths[:LISTED])
+    if len(paths) > LISTED:
+        yield f"... and {len(paths) - LISTED} more"
+    requirements = source / "requirements.txt"
+    if PurePosixPath("requirements.txt") in paths and re.search(
+        r"^httptools\b", requirements.read_text(), re.MULTILINE
+    ):
+        yield "warning: requirements.txt installs httptools, with which a client can avoid its rate limit: remove it"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("source", type=Path)
     parser.add_argument(
-        "stage", type=Path, nargs="?", help="where the files are copied to; if omitted, only checks them"
+        "stage", type=Path, nargs="?", help="where the files are copied to; if omitted, only checks and lists them"
     )
     options = parser.parse_args()
     listed = [PurePosixPath(line) for line in sys.stdin.read().splitlines() if line]
@@ -125,7 +139,10 @@ def main() -> None:
         sys.exit("nothing was uploaded, because of these files:\n" + "\n".join(f"  {text}" for text in found))
     if PurePosixPath("main.py") not in paths:
         sys.exit(f"{options.source / IGNORE_FILE} excludes main.py")
-    for path in paths if options.stage else ():
+    if not options.stage:
+        sys.stdout.writelines(f"  {line}\n" for line in overview(options.source, paths))
+        return
+    for path in paths:
         target = options.stage / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(options.source / path, target)

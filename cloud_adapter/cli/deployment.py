@@ -1,4 +1,4 @@
-"""``gorchestrate deploy``: runs the deployment scripts for a project, first without changing anything.
+"""``gorchestrate deploy`` and ``teardown``: run the deployment scripts for a project, first without changing anything.
 
 The scripts upload the wheel of gorchestrate with the project. In a clone of the repository, they build it. Otherwise,
 the wheel is packed again from the installed files, so the code that was tested is the code that is deployed.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
@@ -28,6 +28,34 @@ PLACEHOLDER = "my-project"
 """The project in the settings of a new project."""
 
 _MADE_BY_THE_INSTALLER = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
+
+
+_READ = """
+HERE=$1
+source "$HERE/lib.sh"
+source "$HERE/settings.sh"
+load_settings "$2"
+find_source "$2"
+printf '%s\\n' "$PROJECT" "$ACCESS" "$SOURCE"
+"""
+"""Prints what ``Deployment`` contains, as the scripts read it. Their values contain no line ends."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What is checked before a script runs.
+
+    Attributes:
+        settings: its settings file.
+        project: the id of the Google Cloud project.
+        access: ``open``, ``authenticated`` or empty.
+        source: the folder of the source. It may not exist.
+    """
+
+    settings: Path
+    project: str
+    access: str
+    source: Path
 
 
 def run(settings: Path, *, yes: bool, skip_check: bool, rollback: bool = False) -> int:
@@ -46,36 +74,76 @@ def run(settings: Path, *, yes: bool, skip_check: bool, rollback: bool = False) 
         SettingsError: the settings file does not exist or was not filled in, the source cannot be deployed with it, or
             there is no bash.
     """
+    deployment = _read(settings)
+    if deployment is None or not (skip_check or rollback or _check(deployment)):
+        return 1
+    options = ["--skip-check"] if skip_check else []
+    options += ["--rollback"] if rollback else []
+    with tempfile.TemporaryDirectory(prefix="gorchestrate-wheel-") as folder:
+        if not (rollback or (DEPLOY.parent / "pyproject.toml").is_file()):
+            options += ["--wheel", str(packed(distribution(PACKAGE), Path(folder)))]
+        return _call("deploy.sh", settings, *([] if yes else ["--dry-run"]), *options)
+
+
+def tear_down(settings: Path, *, yes: bool, delete_data: bool) -> int:
+    """Removes what a deployment has created.
+
+    Args:
+        settings: the settings of the deployment.
+        yes: remove it, without a question. Otherwise, only print the commands.
+        delete_data: also delete the database with all instances, and the keys.
+
+    Returns:
+        The exit code of the script.
+
+    Raises:
+        SettingsError: the settings file does not exist or was not filled in, or there is no bash.
+    """
+    if _read(settings) is None:
+        return 1
+    options = ["--delete-data"] if delete_data else []
+    return _call("teardown.sh", settings, "--yes" if yes else "--dry-run", *options)
+
+
+def _read(settings: Path) -> Deployment | None:
+    """Reads the settings of a deployment, as the scripts read them.
+
+    Returns:
+        None if a setting is missing or has a wrong value; the scripts have then printed which one.
+
+    Raises:
+        SettingsError: the settings file does not exist or was not filled in, or there is no bash.
+    """
     if not settings.is_file():
         raise SettingsError(f"settings file {settings} not found: copy {DEPLOY / 'settings.env.example'} and edit it")
+    command = [_bash(), "-euo", "pipefail", "-c", _READ, "deploy.sh", str(DEPLOY), str(settings)]
+    ended = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+    if ended.returncode:
+        return None
+    project, access, source = ended.stdout.splitlines()
+    if project == PLACEHOLDER:
+        raise SettingsError(f"{settings}: PROJECT is still {PLACEHOLDER}: write the id of your Google Cloud project")
+    return Deployment(settings, project, access, Path(source))
+
+
+def _call(script: str, settings: Path, *options: str) -> int:
+    """Runs a deployment script. Returns its exit code."""
+    # `gorchestrate check` must be the one of this environment.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    command = [_bash(), str(DEPLOY / script), *options, str(settings)]
+    return subprocess.run(command, env=os.environ | {"PATH": path}, check=False).returncode
+
+
+def _bash() -> str:
     bash = shutil.which("bash")
     if bash is None:
         raise SettingsError(
             "bash not found: the deployment scripts need it. Deploy from Linux, macOS, WSL or Cloud Shell"
         )
-    values = _values(settings)
-    if values.get("PROJECT") == PLACEHOLDER:
-        raise SettingsError(f"{settings}: PROJECT is still {PLACEHOLDER}: write the id of your Google Cloud project")
-    if not (skip_check or rollback or _check(settings, values)):
-        return 1
-    options = [*([] if yes else ["--dry-run"]), *(["--skip-check"] if skip_check else [])]
-    options += ["--rollback"] if rollback else []
-    with tempfile.TemporaryDirectory(prefix="gorchestrate-wheel-") as folder:
-        if not (rollback or (DEPLOY.parent / "pyproject.toml").is_file()):
-            options += ["--wheel", str(packed(distribution(PACKAGE), Path(folder)))]
-        # `gorchestrate check` must be the one of this environment.
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        command = [bash, str(DEPLOY / "deploy.sh"), *options, str(settings)]
-        return subprocess.run(command, env=os.environ | {"PATH": path}, check=False).returncode
+    return bash
 
 
-def _values(settings: Path) -> dict[str, str]:
-    """Returns the settings of a file. The scripts explain what is wrong with it."""
-    lines = re.findall(r"^([A-Z_]+)=(.*?)\r?$", settings.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    return {name: re.sub(r"""^(["'])(.*)\1$""", r"\2", value) for name, value in lines}
-
-
-def _check(settings: Path, values: dict[str, str]) -> bool:
+def _check(deployment: Deployment) -> bool:
     """Checks the source of a deployment before anything is sent, so it needs no network. The scripts explain a source
     that does not exist.
 
@@ -85,20 +153,19 @@ def _check(settings: Path, values: dict[str, str]) -> bool:
     Raises:
         SettingsError: it lacks something, or its ``Service`` does not fit ACCESS.
     """
-    base = settings.resolve().parent
-    folder = (DEPLOY.parent if base == DEPLOY.resolve() else base) / values.get("SOURCE", "")
-    source = Path(os.path.normpath(folder / "main.py"))
+    settings, access = deployment.settings, deployment.access
+    source = Path(os.path.normpath(deployment.source / "main.py"))
     if not source.is_file():
         return True
 
     def accept(served: Served) -> None:
         has_authenticators = bool(served.authentication.authenticators)
-        if values.get("ACCESS") == "authenticated" and not has_authenticators:
+        if access == "authenticated" and not has_authenticators:
             raise SettingsError(
                 f"{settings}: ACCESS is authenticated, but the Service in {source} has no authenticators: pass "
                 "authenticators=[...] to Service(...), or write ACCESS=open if everyone may do everything"
             )
-        if values.get("ACCESS") == "open" and has_authenticators:
+        if access == "open" and has_authenticators:
             raise SettingsError(
                 f"{settings}: ACCESS is open, but the Service in {source} has authenticators: write "
                 "ACCESS=authenticated"

@@ -1,7 +1,7 @@
-"""The command ``gorchestrate``: ``new``, ``dev``, ``check``, ``deploy``, ``copy``, ``cost``, diagrams, keys and others.
+"""The command ``gorchestrate``: ``new``, ``dev``, ``check``, ``copy``, ``cost``, diagrams, keys and others.
 
-The commands about instances are in ``cloud_adapter.cli.instances``, and ``login`` and ``logout`` in
-``cloud_adapter.cli.login``.
+The commands about instances are in ``cloud_adapter.cli.instances``, ``login`` and ``logout`` in
+``cloud_adapter.cli.login``, ``deploy`` and ``teardown`` in ``cloud_adapter.cli.deploy_commands``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ from typing import Annotated
 import typer
 
 from cloud_adapter.cli import check as check_command
-from cloud_adapter.cli import copy_command, demo_users, deployment, instances, login, projects, shard_command
+from cloud_adapter.cli import (
+    copy_command,
+    demo_users,
+    deploy_commands,
+    deployment,
+    instances,
+    login,
+    projects,
+    shard_command,
+)
 from cloud_adapter.cli import cost as cost_command
 from cloud_adapter.cli import demo as demo_script
 from cloud_adapter.cli.arguments import LOCAL, STORE_HELP, Db, Emulators, Host, Port, Source
@@ -55,6 +64,7 @@ STARTING_EMULATORS = "Starting the Firestore emulator, the Cloud Tasks emulator,
 app = typer.Typer(help="Stateful workflows on serverless Google Cloud.", no_args_is_help=True)
 app.add_typer(instances.app)
 app.add_typer(login.app)
+app.add_typer(deploy_commands.app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -257,29 +267,6 @@ def add_shards(
     Run it before indexes with shards are read, once all functions that are deployed write shards.
     """
     shard_command.run(store, shards)
-
-
-@app.command()
-def deploy(
-    settings: Annotated[Path, typer.Argument(help="The settings of the deployment.")] = Path("deploy.env"),
-    yes: Annotated[bool, typer.Option("--yes", help="Deploy. Otherwise only print what would be done.")] = False,
-    skip_check: Annotated[
-        bool, typer.Option("--skip-check", help="Deploy without a check of the source and of the live instances.")
-    ] = False,
-    rollback: Annotated[
-        bool, typer.Option("--rollback", help="Deploy nothing: requests go to the deployment before.")
-    ] = False,
-) -> None:
-    """Creates or updates all resources of a deployment on Google Cloud, and deploys the functions, with gcloud.
-
-    First checks the source, as check --deployable does.
-    With --rollback, both functions serve the previous deployment again, with its code and settings.
-    The database is not changed by that.
-    """
-    code = deployment.run(settings, yes=yes, skip_check=skip_check, rollback=rollback)
-    if code == 0 and not yes:
-        typer.echo("\nNothing was changed. To do this, run the command again with --yes.")
-    raise typer.Exit(code)
 
 
 @app.command()

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from cloud_adapter.cli.main import app
 from cloud_adapter.errors import SettingsError
+from tests.deploy.desk import DEPLOY, settings_file
 
 MAIN = """
 from gorchestrate import ApiKey, On, S, Select, Service, StoredKey, Workflow
@@ -34,15 +36,18 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.settings = folder / "deploy.env"
+        self.settings = folder / "settings.env"
         self.source = folder / "app" / "main.py"
         self.source.parent.mkdir()
         self.commands: list[list[str]] = []
 
     def deploy(self, main: str, *options: str, project: str = "shop-1", access: str = "open") -> Result:
         self.source.write_text(main)
-        self.settings.write_text(f"# PROJECT=my-project\nPROJECT={project}\nSOURCE='./app/'\nACCESS={access}\r\n")
+        self.write_settings(PROJECT=project, ACCESS=f"{access}\r")
         return CliRunner().invoke(app, ["deploy", str(self.settings), *options])
+
+    def write_settings(self, **changes: str) -> None:
+        settings_file(self.folder, SOURCE="'./app/'", **changes)
 
 
 @pytest.fixture
@@ -52,7 +57,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     class Ended:
         returncode = 0
 
-    def run(command: list[str], **_: object) -> Ended:
+    really_run = subprocess.run
+
+    def run(command: list[str], **options: Any) -> Any:
+        if "-c" in command:  # reads the settings
+            return really_run(command, **options)
         made.commands.append(command)
         return Ended()
 
@@ -116,3 +125,38 @@ def test_the_script_explains_a_source_that_does_not_exist(project: Project) -> N
     project.source = project.folder / "main.py"
     assert project.deploy(OPEN).exit_code == 0
     assert len(project.commands) == 1
+
+
+def test_settings_that_are_wrong_are_explained_by_the_script_and_stop_it(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project.write_settings(PROJECT="shop-1", RUNTIME="ruby")
+    for command in ("deploy", "teardown"):
+        assert CliRunner().invoke(app, [command, str(project.settings), "--yes"]).exit_code == 1
+        assert "deploy.sh: " in (error := capfd.readouterr().err) and "RUNTIME is 'ruby'" in error
+    assert project.commands == []
+
+
+@pytest.mark.parametrize(
+    ("options", "passed"),
+    [
+        ([], ["--dry-run"]),
+        (["--yes"], ["--yes"]),
+        (["--delete-data"], ["--dry-run", "--delete-data"]),
+        (["--yes", "--delete-data"], ["--yes", "--delete-data"]),
+    ],
+)
+def test_a_teardown_changes_nothing_without_yes(project: Project, options: list[str], passed: list[str]) -> None:
+    project.write_settings(PROJECT="shop-1")
+    ended = CliRunner().invoke(app, ["teardown", str(project.settings), *options])
+    assert ended.exit_code == 0, ended.exception
+    (command,) = project.commands
+    assert command[1:] == [str(DEPLOY / "teardown.sh"), *passed, str(project.settings)]
+    assert ("Nothing was changed" in ended.output) is ("--yes" not in options)
+
+
+def test_a_teardown_needs_a_project_of_yours(project: Project) -> None:
+    project.write_settings(PROJECT="my-project")
+    with pytest.raises(SettingsError, match="PROJECT is still my-project"):
+        raise CliRunner().invoke(app, ["teardown", str(project.settings), "--yes"]).exception or AssertionError
+    assert project.commands == []

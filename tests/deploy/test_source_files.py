@@ -105,3 +105,18 @@ def test_a_folder_whose_main_py_is_ignored_is_refused(tmp_path: Path) -> None:
         [sys.executable, str(DEPLOY / "source_files.py"), str(tmp_path)], input="", capture_output=True, text=True
     )
     assert f"{tmp_path}/.gcloudignore excludes main.py" in ended.stderr
+
+
+def test_a_check_lists_the_files(tmp_path: Path) -> None:
+    (tmp_path / "a.py").touch()
+    assert upload(tmp_path).stdout == "  a.py\n  main.py\n"
+    for number in range(20):
+        (tmp_path / f"{number:02}.py").touch()
+    lines = upload(tmp_path).stdout.splitlines()
+    assert (lines[0], lines[19:]) == ("  00.py", ["  19.py", "  ... and 2 more"])
+
+
+@pytest.mark.parametrize("name", ["httptools", "not-httptools"])
+def test_a_check_warns_of_httptools(name: str, tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text(PINNED + f"{name}==0.8.0 --hash=sha256:cc\n")
+    assert ("warning: requirements.txt installs httptools" in upload(tmp_path).stdout) is (name == "httptools")
