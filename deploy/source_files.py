@@ -134,7 +134,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     listed = [PurePosixPath(line) for line in sys.stdin.read().splitlines() if line]
-    paths = [path for path in listed if is_uploaded(path)]
+    paths = sorted(path for path in listed if is_uploaded(path))
     if found := list(refusals(options.source, paths)):
         sys.exit("nothing was uploaded, because of these files:\n" + "\n".join(f"  {text}" for text in found))
     if PurePosixPath("main.py") not in paths:

@@ -81,7 +81,10 @@ main() {
 find_queues() {
   local output queue
   say "Mark of the deployment in the database $DATABASE"
-  if $DRY_RUN; then return; fi
+  if $DRY_RUN; then
+    printf '    removed; the queues that it names are deleted too\n'
+    return
+  fi
   output=$(marking release) || die "cannot remove the mark"
   for queue in $output; do
     if [[ " ${ALL_QUEUES[*]} " != *" $queue "* ]]; then ALL_QUEUES+=("$queue"); fi

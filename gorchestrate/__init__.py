@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cloud_adapter import *  # noqa: F403
     from workflow_core import *  # noqa: F403
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PACKAGES = ("workflow_core", "cloud_adapter")
 
