@@ -1,15 +1,12 @@
 """Calls Cloud Tasks, and translates its errors. No other module calls it.
 
-Google's client chooses the endpoint and the credentials. The calls themselves are made with gRPC: the client's own
-methods take more CPU time for each call than gRPC does.
-
 Slow to import (200 ms), so ``cloud_tasks.py`` imports it lazily.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -17,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import grpc.aio
 from google.api_core import exceptions as google_errors
-from google.api_core.gapic_v1.client_info import ClientInfo
-from google.api_core.gapic_v1.routing_header import to_grpc_metadata
 from google.api_core.retry import AsyncRetry, if_exception_type
 from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
@@ -26,6 +21,7 @@ from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcAsyncIOTransport
 
 from cloud_adapter.errors import InvalidRequest, TooLarge, Unavailable
+from cloud_adapter.google_rpc import Rpc
 
 if TYPE_CHECKING:
     from cloud_adapter.queues.cloud_task import CloudTask
@@ -35,8 +31,6 @@ RETRY_SECONDS_MAX: Final = 5.0
 """How long a call is retried."""
 
 _SERVICE: Final = "/google.cloud.tasks.v2.CloudTasks/"
-_CLIENT: Final = ClientInfo(gapic_version=tasks_v2.__version__).to_grpc_metadata()  # type: ignore[no-untyped-call]
-
 _TRANSIENT: Final = (
     google_errors.ServiceUnavailable,
     google_errors.DeadlineExceeded,
@@ -78,12 +72,9 @@ class CloudTasksClient:
         except GoogleAuthError as error:
             raise Unavailable(f"no access to Cloud Tasks: {error}") from error
         # The responses are not parsed, because nothing in them is used.
-        self._create = self._channel.unary_unary(
-            f"{_SERVICE}CreateTask", request_serializer=_CreateTaskRequest.SerializeToString
-        )
-        self._delete = self._channel.unary_unary(
-            f"{_SERVICE}DeleteTask", request_serializer=_DeleteTaskRequest.SerializeToString
-        )
+        version = tasks_v2.__version__
+        self._create = Rpc(self._channel, f"{_SERVICE}CreateTask", _CreateTaskRequest, None, version)
+        self._delete = Rpc(self._channel, f"{_SERVICE}DeleteTask", _DeleteTaskRequest, None, version)
 
     def connect(self) -> None:
         """Begins to connect, and does not wait for it."""
@@ -134,7 +125,7 @@ class CloudTasksClient:
 
     async def _call(
         self,
-        method: Callable[..., Awaitable[Any]],
+        method: Rpc,
         request: Any,
         route: tuple[str, str],
         name: str,
@@ -146,13 +137,9 @@ class CloudTasksClient:
             route: the field by which Google finds the queue, and its value.
             name: the name of the task in errors.
         """
-        metadata = (to_grpc_metadata((route,)), _CLIENT)  # type: ignore[no-untyped-call]
 
         async def once() -> None:
-            try:
-                await method(request, timeout=CALL_SECONDS_MAX, metadata=metadata)
-            except grpc.aio.AioRpcError as error:
-                raise google_errors.from_grpc_error(error) from error  # type: ignore[no-untyped-call]
+            await method(request, route, CALL_SECONDS_MAX)
 
         with self._calling():
             await _translated(retry(once)(), name)

@@ -31,6 +31,7 @@ from cloud_adapter.errors import (
     DamagedDocument,
     DuplicateKey,
     InstanceExists,
+    InstanceNotFound,
     InvalidRequest,
     TooLarge,
     Unavailable,
@@ -115,7 +116,7 @@ def test_each_call_is_one_rpc(use: Use) -> None:
         await store.create(an_instance("order-2"), a_key())
         assert client.taken() == ["Commit"]
         instance = await store.load("pizza", "order-1")
-        assert client.taken() == ["BatchGetDocuments"]
+        assert client.taken() == ["GetDocument"]
         instance = await store.commit(changed(instance))
         assert client.taken() == ["Commit"]
         instance = await store.commit(changed(instance), [a_key()])
@@ -124,7 +125,7 @@ def test_each_call_is_one_rpc(use: Use) -> None:
             await store.commit(replace(changed(instance), version=1_000), [a_key("key-2")])
         assert client.taken() == ["Commit"]
         await store.load_key("pizza", "order-1", "key-1", NOW)
-        assert client.taken() == ["BatchGetDocuments"]
+        assert client.taken() == ["GetDocument"]
         for number in range(6):
             await store.post(an_entry(f"entry-{number}"))
             assert client.taken() == ["Commit"]
@@ -147,7 +148,7 @@ def test_each_call_is_one_rpc(use: Use) -> None:
         await store.due(NOW)
         assert client.taken() == ["RunQuery"]
         await store.ping()
-        assert client.taken() == ["BatchGetDocuments"]
+        assert client.taken() == ["GetDocument"]
 
     use(work)
 
@@ -181,7 +182,7 @@ def test_a_read_that_did_not_get_through_is_made_again(use: Use) -> None:
         client.taken()
         client.handlers.extend([failing(grpc.StatusCode.UNAVAILABLE)] * 2)
         loaded = await store.load("pizza", "order-1")
-        assert client.taken() == ["BatchGetDocuments"] * 3
+        assert client.taken() == ["GetDocument"] * 3
         client.handlers.append(failing(grpc.StatusCode.UNAVAILABLE))
         assert len(await store.due(NOW)) == 1
         assert client.taken() == ["RunQuery"] * 2
@@ -198,6 +199,23 @@ def test_a_read_that_did_not_get_through_is_made_again(use: Use) -> None:
         with pytest.raises(DuplicateKey):
             await store.commit(changed(loaded), [a_key()])
         assert client.taken() == ["Commit"] + ["BatchGetDocuments"] * 2
+
+    use(work)
+
+
+def test_a_missing_document_is_told_from_a_missing_database(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(an_instance())
+        client.taken()
+        with pytest.raises(InstanceNotFound):
+            await store.load("pizza", "ördér 1")
+        assert client.taken() == ["GetDocument"]
+        client.handlers.append(failing(grpc.StatusCode.NOT_FOUND))  # its message does not name the document
+        assert (await store.load("pizza", "order-1")).id == "order-1"
+        assert client.taken() == ["GetDocument", "BatchGetDocuments"]
+        client.handlers.extend([failing(grpc.StatusCode.NOT_FOUND)] * 2)
+        with pytest.raises(Unavailable, match="create the database"):
+            await store.load("pizza", "order-1")
 
     use(work)
 
@@ -239,7 +257,7 @@ def test_a_load_reads_the_history_only_if_it_is_wanted(use: Use) -> None:
         for history in (False, True):
             client.taken()
             await store.load("pizza", "order-1", history=history)
-            assert client.taken() == ["BatchGetDocuments"]
+            assert client.taken() == ["GetDocument"]
             assert (ENTRIES in client.requests[-1].mask.field_paths) is history
         assert LOAD_PATHS, "a mask without paths would read everything"
 
@@ -254,7 +272,7 @@ def test_the_history_is_read_by_one_commit_in_50(use: Use) -> None:
         for number in range(1, 201):
             instance = await store.commit(replace(changed(instance), new_entries=some_entries(number, 1)))
         calls = client.taken()
-        assert (calls.count("Commit"), calls.count("BatchGetDocuments")) == (200, 4)
+        assert (calls.count("Commit"), calls.count("GetDocument")) == (200, 4)
         assert (await store.load("pizza", "order-1", history=True)).history == kept_entries(some_entries(0, 201))
 
     use(work)
@@ -619,6 +637,8 @@ def test_every_error_is_one_of_the_port(use: Use, code: grpc.StatusCode) -> None
             del calls[-1], calls[-2]  # of a creation and of a post: they look, or it is success
         elif code is grpc.StatusCode.UNAVAILABLE:
             del calls[:7]  # see the test with an unreachable host
+        if code is grpc.StatusCode.NOT_FOUND:
+            del calls[:3]  # see the test with a missing database
         for call, error in calls:
             client.handlers.append(failing(code))
             with pytest.raises(error):

@@ -31,7 +31,7 @@ from workflow_core import If, On, S, Select, Status, Step, Timeout, While, Workf
 pytestmark = pytest.mark.slow
 
 ACCOUNT = "tasks@p.iam.gserviceaccount.com"
-READ, COMMIT = "BatchGetDocuments", "Commit"
+READ, COMMIT = "GetDocument", "Commit"
 CREATE, DELETE = "CreateTask", "DeleteTask"
 
 

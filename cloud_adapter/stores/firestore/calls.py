@@ -17,12 +17,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
-import grpc.aio
-from google.api_core.exceptions import ServiceUnavailable, from_grpc_error
-from google.api_core.gapic_v1.client_info import ClientInfo
-from google.api_core.gapic_v1.routing_header import to_grpc_metadata
+from google.api_core.exceptions import NotFound, ServiceUnavailable
 from google.api_core.retry import AsyncRetry, if_exception_type
 from google.auth.credentials import Credentials
 from google.cloud.firestore import (
@@ -36,17 +34,19 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from cloud_adapter.document import Document
 from cloud_adapter.errors import Unavailable
-from cloud_adapter.stores.firestore.documents import Snapshot
+from cloud_adapter.google_rpc import Rpc
+from cloud_adapter.stores.firestore.documents import AnyRead, Snapshot
+from cloud_adapter.stores.firestore.reads import ReadDocument, read_request
 from cloud_adapter.stores.firestore.refusals import google_errors
 from cloud_adapter.stores.firestore.writes import Writes
 
 READ_RETRY_SECONDS = 2.0
 """How long a read is retried while Firestore cannot be reached."""
 
-_COMMIT: Final = "/google.firestore.v1.Firestore/Commit"
-_CommitRequest: Final[Any] = types.CommitRequest.pb()
-_CommitResponse: Final[Any] = types.CommitResponse.pb()
-_CLIENT: Final = ClientInfo(gapic_version=__version__).to_grpc_metadata()  # type: ignore[no-untyped-call]
+_SERVICE: Final = "/google.firestore.v1.Firestore/"
+_RETRY: Final = AsyncRetry(
+    if_exception_type(ServiceUnavailable), initial=0.05, maximum=0.5, multiplier=2, timeout=READ_RETRY_SECONDS
+)
 
 _logger = logging.getLogger("gorchestrate.store")
 
@@ -116,15 +116,8 @@ class Calls:
 
     async def commit(self, client: AsyncClient, writes: Writes) -> Sequence[Timestamp]:
         """Commits writes. Returns the update time of each document that they write."""
-        channel = client._firestore_api.transport.grpc_channel
-        commit = channel.unary_unary(_COMMIT, _CommitRequest.SerializeToString, _CommitResponse.FromString)
-        route = to_grpc_metadata((("database", writes.request.database),))  # type: ignore[no-untyped-call]
-        try:
-            response = await commit(
-                writes.request, timeout=self._timeout, metadata=(*client._rpc_metadata, route, _CLIENT)
-            )
-        except grpc.aio.AioRpcError as error:
-            raise from_grpc_error(error) from error  # type: ignore[no-untyped-call]
+        request = writes.request
+        response = await self._commit(request, ("database", request.database), self._timeout, *client._rpc_metadata)
         return [result.update_time for result in response.write_results]
 
     async def create(self, reference: AsyncDocumentReference, document: Document) -> None:
@@ -133,10 +126,20 @@ class Calls:
 
     # --- reads -------------------------------------------------------------------------------
 
-    async def get(self, reference: AsyncDocumentReference, paths: Sequence[str] | None = None) -> Snapshot:
-        """Reads a document, or only some of its fields. The snapshot says whether it exists."""
+    async def get(
+        self, client: AsyncClient, reference: AsyncDocumentReference, paths: Sequence[str] | None = None
+    ) -> AnyRead:
+        """Reads a document, or only some of its fields. The result says whether it exists."""
+        name = f"{client._database_string}/documents/{reference.path}"
+        request, metadata = read_request(name, paths), client._rpc_metadata
 
-        async def get() -> Snapshot:
+        async def get() -> AnyRead:
+            try:
+                return ReadDocument(reference, await self._get(request, ("name", name), self._timeout, *metadata))
+            except NotFound as error:
+                if name in error.message:
+                    return ReadDocument(reference, None)
+            # The whole database may be missing. Google's client tells the two apart by another call.
             return await reference.get(paths, retry=None, timeout=self._timeout)
 
         return await _read(get)
@@ -170,6 +173,18 @@ class Calls:
 
         return await _read(names)
 
+    @cached_property
+    def _commit(self) -> Rpc:
+        return self._rpc("Commit", types.CommitRequest.pb(), types.CommitResponse.pb())
+
+    @cached_property
+    def _get(self) -> Rpc:
+        return self._rpc("GetDocument", types.GetDocumentRequest.pb(), types.Document.pb())
+
+    def _rpc(self, method: str, request: Any, response: Any) -> Rpc:
+        channel = self._client()._firestore_api.transport.grpc_channel
+        return Rpc(channel, _SERVICE + method, request, response, __version__)
+
     def _client(self) -> AsyncClient:
         if self._given is not None:
             return self._given
@@ -180,6 +195,4 @@ class Calls:
 
 async def _read(call: Callable[[], Awaitable[_T]]) -> _T:
     """Makes a call, and retries it while Firestore cannot be reached. This is safe because reads change nothing."""
-    unreachable = if_exception_type(ServiceUnavailable)
-    retry = AsyncRetry(unreachable, initial=0.05, maximum=0.5, multiplier=2, timeout=READ_RETRY_SECONDS)
-    return await retry(call)()
+    return await _RETRY(call)()

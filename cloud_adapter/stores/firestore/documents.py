@@ -36,12 +36,17 @@ from cloud_adapter.document import (
 )
 from cloud_adapter.errors import DamagedDocument, TooLarge
 from cloud_adapter.names import check_id
+from cloud_adapter.stores.firestore.reads import ReadDocument
 from cloud_adapter.stores.firestore.writes import Writes
 from cloud_adapter.stores.listings import EPOCH
 from cloud_adapter.summaries import SUMMARY_FIELDS, Due, Summary, read_due, read_summary, stored_error
 from workflow_core import Status
 
 Snapshot: TypeAlias = "DocumentSnapshot[AsyncDocumentReference]"
+"""A document that Google's client has read."""
+
+AnyRead: TypeAlias = "ReadDocument | Snapshot"
+"""A document that was read by itself, or by Google's client with others."""
 
 INSTANCES = "instances"
 """The collection group of the instances."""
@@ -164,13 +169,13 @@ def update_of(instance: Instance, document: Document, *, replaces_history: bool 
     return changed
 
 
-def entries_of(snapshot: Snapshot) -> Sequence[str]:
+def entries_of(snapshot: AnyRead) -> Sequence[str]:
     """Returns the stored entries of a history, of which ``ENTRIES`` was read."""
     entries = (snapshot.to_dict() or {}).get(ENTRIES)
     return [text for text in entries if isinstance(text, str)] if isinstance(entries, list) else []
 
 
-def instance_of(snapshot: Snapshot, *, history: bool = False) -> Instance:
+def instance_of(snapshot: AnyRead, *, history: bool = False) -> Instance:
     """Reads an instance and its version from a document."""
     document = snapshot.to_dict() or {}
     if history:
@@ -223,7 +228,7 @@ def entry_of(workflow: str, id: str, snapshot: Snapshot) -> InboxEntry:
         raise DamagedDocument(f"the document {snapshot.reference.path} cannot be read: {error!r}") from error
 
 
-def key_of(snapshot: Snapshot) -> KeyRecord | None:
+def key_of(snapshot: AnyRead) -> KeyRecord | None:
     """Reads a key record from a document; None if there is no document."""
     if not snapshot.exists:
         return None
@@ -250,7 +255,7 @@ def _plain(at: datetime) -> datetime:
 
 
 @contextmanager
-def _damage_of(snapshot: Snapshot) -> Iterator[None]:
+def _damage_of(snapshot: AnyRead) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -157,7 +157,7 @@ class FirestoreStore:
                 except (FailedPrecondition, NotFound):
                     if not expired:
                         raise
-                if (await self._calls.get(reference)).exists:
+                if (await self._calls.get(client, reference)).exists:
                     raise InstanceExists(f"instance {instance.id!r} of {instance.workflow!r} already exists")
                 if keys:  # then the record belongs to an earlier instance of that id, which was deleted
                     expired = await expired_keys(self._calls, client, reference, keys, instance.execution.updated_at)
@@ -167,7 +167,7 @@ class FirestoreStore:
         """See ``ports.Store.load``."""
         paths = (*LOAD_PATHS, ENTRIES) if history else LOAD_PATHS
         async with self._calls.begin() as client:
-            snapshot = await self._calls.get(instance_reference(client, workflow, id), paths)
+            snapshot = await self._calls.get(client, instance_reference(client, workflow, id), paths)
         if not snapshot.exists:
             raise InstanceNotFound.of(workflow, id)
         return instance_of(snapshot, history=history)
@@ -191,7 +191,7 @@ class FirestoreStore:
         async with self._calls.begin() as client:
             reference = instance_reference(client, instance.workflow, instance.id)
             if replaces_history(instance):
-                document = self._document_of(instance, await self._stored_entries(reference, instance))
+                document = self._document_of(instance, await self._stored_entries(client, reference, instance))
                 update = update_of(instance, document, replaces_history=True)
             expired: Mapping[str, Snapshot] = {}
             for _ in range(WRITE_ATTEMPTS_MAX):
@@ -273,7 +273,7 @@ class FirestoreStore:
     async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
         """See ``ports.Store.load_key``."""
         async with self._calls.begin() as client:
-            snapshot = await self._calls.get(key_reference(instance_reference(client, workflow, id), key))
+            snapshot = await self._calls.get(client, key_reference(instance_reference(client, workflow, id), key))
         record = key_of(snapshot)
         return record if record is not None and record.expires_at > now else None
 
@@ -359,7 +359,7 @@ class FirestoreStore:
     async def ping(self) -> None:
         """See ``ports.Store.ping``. It reads a document that does not exist: one RPC with an empty response."""
         async with self._calls.begin() as client:
-            await self._calls.get(client.document("workflows", "ping"))
+            await self._calls.get(client, client.document("workflows", "ping"))
 
     async def close(self) -> None:
         """See ``ports.Store.close``. It waits for all earlier calls. Later calls raise ``Unavailable``."""
@@ -368,13 +368,15 @@ class FirestoreStore:
     def _document_of(self, instance: Instance, stored: Sequence[str] | None = None) -> Document:
         return document_of(instance, stored) | self._shards.fields(instance.workflow, instance.id)
 
-    async def _stored_entries(self, reference: AsyncDocumentReference, instance: Instance) -> Sequence[str]:
+    async def _stored_entries(
+        self, client: AsyncClient, reference: AsyncDocumentReference, instance: Instance
+    ) -> Sequence[str]:
         """Reads the stored history of an instance that is about to be written.
 
         Raises:
             Conflict: another commit came first.
         """
-        snapshot = await self._calls.get(reference, (ENTRIES,))
+        snapshot = await self._calls.get(client, reference, (ENTRIES,))
         if not snapshot.exists or version_of(snapshot.update_time) != instance.version:
             raise Conflict(f"{instance.workflow!r} {instance.id!r} is no longer at version {instance.version}")
         return entries_of(snapshot)
