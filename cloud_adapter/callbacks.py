@@ -27,6 +27,7 @@ from urllib.parse import quote, urlencode
 from cloud_adapter.errors import InvalidCredential, SettingsError
 from cloud_adapter.ports import Clock
 from workflow_core import Callback
+from workflow_core.times import rfc3339
 
 VERSION = "v1"
 PARAMETER = "callback"
@@ -131,7 +132,7 @@ class Callbacks:
             raise InvalidCredential(INVALID)
         expires_at = datetime.fromtimestamp(int(parts[2]), UTC)
         if expires_at <= self._clock.now():
-            raise InvalidCredential(f"this callback URL expired at {expires_at.isoformat()}")
+            raise InvalidCredential(f"this callback URL expired at {rfc3339(expires_at)}")
         return Callback(workflow, id, event, thread_id, wait_id, parts[3], expires_at)
 
     def _is_signed(self, parts: Sequence[str], mac: str, target: Sequence[str | None]) -> bool:

@@ -42,6 +42,7 @@ from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.passing import pack_result
 from workflow_core.program.cases import ActivityCase
+from workflow_core.times import rfc3339
 
 
 class Activities:
@@ -237,7 +238,7 @@ class Activities:
         """Fails an attempt whose deadline has passed."""
         wait = activity_wait(accepted)
         event = wait.event
-        error = TimedOut(f"activity {event!r} did not return a result by {wait.deadline}")
+        error = TimedOut(f"activity {event!r} did not return a result by {rfc3339(wait.deadline or now)}")
         delay = self.retries.of_attempt(session, accepted, error)
         failure = Failure(error_info(error, event), None if delay is None else now + delay, None)
         result_failed(session, accepted, failure, HistoryKind.ACTIVITY_FAILED, now)

@@ -13,6 +13,7 @@ from cloud_adapter.engine.view import View
 from cloud_adapter.http.concealment import public_error
 from cloud_adapter.summaries import Summary
 from workflow_core.program.cases import ClientCase
+from workflow_core.times import rfc3339
 
 
 def instance_url(workflow: str, id: str, prefix: str = "") -> str:
@@ -29,11 +30,11 @@ def view_data(view: View, prefix: str) -> dict[str, Any]:
 
 def _meta(view: View) -> dict[str, Any]:
     instance, execution, lease = view.instance, view.instance.execution, view.instance.lease
-    wake_at = None if instance.wake_at is None else instance.wake_at.isoformat()
+    wake_at = instance.wake_at and rfc3339(instance.wake_at)
     if view.operator:
         return _without_setup(execution.to_dict()) | {
             "wake_at": wake_at,
-            "leased_until": None if lease is None else lease.expires_at.isoformat(),
+            "leased_until": None if lease is None else rfc3339(lease.expires_at),
             "problem": view.problem or None,
         }
     error = None if execution.error is None else public_error(execution.error)
@@ -41,8 +42,8 @@ def _meta(view: View) -> dict[str, Any]:
         "id": instance.id,
         "workflow": instance.workflow,
         "status": execution.status,
-        "created_at": execution.created_at and execution.created_at.isoformat(),
-        "updated_at": execution.updated_at and execution.updated_at.isoformat(),
+        "created_at": execution.created_at and rfc3339(execution.created_at),
+        "updated_at": execution.updated_at and rfc3339(execution.updated_at),
         "wake_at": wake_at,
         "error": error and {"type": error.type, "message": error.message},
     }
@@ -80,7 +81,7 @@ def _events(view: View, prefix: str) -> list[dict[str, Any]]:
 
 def _history(instance: Instance) -> list[dict[str, Any]]:
     return [
-        {"at": entry.at.isoformat(), "kind": entry.kind, "statement": entry.statement, "thread": entry.thread}
+        {"at": rfc3339(entry.at), "kind": entry.kind, "statement": entry.statement, "thread": entry.thread}
         | {"pc": entry.pc, "duration_ms": entry.duration_ms, "error": entry.error, "select": entry.select}
         | {"by": entry.by, "reason": entry.reason, "detail": entry.detail}
         | {"by_id": entry.by_id, "claimed": entry.claimed}
@@ -114,9 +115,9 @@ def summary(instance: Summary, prefix: str, *, operator: bool) -> Mapping[str, A
     return {
         "id": instance.id,
         "status": instance.status,
-        "created_at": instance.created_at and instance.created_at.isoformat(),
-        "updated_at": instance.updated_at and instance.updated_at.isoformat(),
-        "wake_at": instance.wake_at and instance.wake_at.isoformat(),
+        "created_at": instance.created_at and rfc3339(instance.created_at),
+        "updated_at": instance.updated_at and rfc3339(instance.updated_at),
+        "wake_at": instance.wake_at and rfc3339(instance.wake_at),
         "error": error and (error if operator else public_error(error)).message,
         "search": dict(instance.search),
         "url": instance_url(instance.workflow, instance.id, prefix),

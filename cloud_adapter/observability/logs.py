@@ -19,6 +19,7 @@ from typing import Any
 
 from cloud_adapter.observability import telemetry, trace_context
 from workflow_core.printable import escaped
+from workflow_core.times import rfc3339
 
 logger = logging.getLogger("gorchestrate")
 
@@ -84,7 +85,7 @@ class JsonFormatter(logging.Formatter):
         fields = {**(_about.get() or {}), **getattr(record, "fields", {})}
         line: dict[str, Any] = {
             "severity": record.levelname,
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "time": rfc3339(datetime.fromtimestamp(record.created, UTC)),
             "message": record.getMessage().rstrip(),
             "logger": record.name,
             **fields,

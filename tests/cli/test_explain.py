@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cloud_adapter.cli.main import app
 from cloud_adapter.errors import InvalidRequest
 from tests.http.helpers import serving
-from workflow_core import Workflow, event, go, select, step
+from workflow_core import Workflow, event, go, select, step, timeout
 from workflow_core.diagrams.outline import outline
 
 ROOT = Path(__file__).parents[2]
@@ -52,8 +52,8 @@ class Reminders(Workflow, name="reminders"):
 def test_the_outline_has_lines_and_locals() -> None:
     run, notes = (method.__code__.co_firstlineno for method in (Reminders.run, Reminders.notes))
     assert outline(Reminders.__program__).splitlines() == [
-        f"{run + 1}  code: sent = 3",
-        "    go notes",
+        f"{run + 1}  code: sent = 3 ...",
+        f"{run + 3}  go notes",
         "      starts with notes/about",
         "      section notes",
         f"{notes + 1}      while not self.done",
@@ -67,6 +67,51 @@ def test_the_outline_has_lines_and_locals() -> None:
         f"{run + 8}        code: sent += 1",
         f"{run + 9}        step remind (stores sent, texts)",
         f"{run + 10}        code: texts.append(str(sent))",
+    ]
+
+
+class Headers(Workflow, name="headers"):
+    tries: int = 0
+
+    @step
+    async def work(self, number: int) -> int:
+        return number
+
+    async def run(self) -> None:
+        number = await self.work(1)
+        try:
+            async with timeout(timedelta(days=number)).named("time to work"):
+                number = await self.work(2).named("second")
+                self.tries += number
+        except ValueError:
+            pass
+        else:
+            match self.tries:
+                case 2:
+                    await self.work(3).named("third")
+        if self.tries > 9:
+            self.tries = 9
+            return
+        await self.work(4).named("last")
+
+
+def test_headers_and_what_the_compiler_makes_are_no_code() -> None:
+    run = Headers.run.__code__.co_firstlineno
+    assert outline(Headers.__program__).splitlines() == [
+        f"{run + 1}  step work",
+        f"{run + 2}  try time to work",
+        f"{run + 3}    within time to work (at a computed time)",
+        f"{run + 4}      step second",
+        f"{run + 5}      code: self.tries += number",
+        "      except try time to work except 1 (ValueError)",
+        f"{run + 2}  else",
+        f"{run + 9}    code: match self.tries: ...",
+        f"{run + 10}    case 2",
+        f"{run + 11}      step third",
+        f"{run + 12}  if self.tries > 9",
+        f"{run + 13}    code: self.tries = 9",
+        f"{run + 14}    return",
+        f"{run + 15}  step last",
     ]
 
 

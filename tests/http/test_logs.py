@@ -47,7 +47,7 @@ def test_one_line_a_transition(http: Http, id: str, lines: Lines) -> None:
     for line, entry in zip(logged, history, strict=True):
         assert line["workflow"] == "timed" and line["id"] == id
         assert line["severity"] == "INFO" and line["logger"] == "gorchestrate"
-        assert datetime.fromisoformat(line["time"]).tzinfo is not None
+        assert line["time"].endswith("Z") and datetime.fromisoformat(line["time"]).tzinfo is not None
         assert line["pc"] == entry["pc"]
         assert line["duration_ms"] == entry["duration_ms"] >= 0
         assert "error" not in line

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from pizza import PizzaOrder
+from pydantic import Field
 
 from cloud_adapter.engine.operations import ACTIONS
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
@@ -28,7 +29,7 @@ from tests.http.pages import PageForm, form, forms
 from tests.http.test_forms import Tree, json_values, schema_of, trees
 from tests.http.workflows import UNICODE_EVENT
 from tests.input.workflows import Store
-from workflow_core import On, S, Select, Step, Workflow
+from workflow_core import On, S, Select, Step, WaitFor, Workflow
 
 JSON = {"Accept": "application/json"}
 
@@ -119,6 +120,29 @@ def test_search_fields_are_searched_by(ui: Ui, http: Http, id: str) -> None:
     assert dict(search.data) == {"status": "", "search.note": "", "order": "updated"}
     html = ui.page(http.request("GET", "/ui/desk", params={"status": "", "search.note": "Ann & <Bob>"}), 200)
     assert html.count('<th scope="row">') == 1 and f"{id}-1" in html and 'value="Ann &amp; &lt;Bob&gt;"' in html
+
+
+def test_each_control_of_the_filter_has_a_label_of_its_own(tmp_path: Path) -> None:
+    class Booked(Workflow, name="booked"):
+        search_fields = ("customer_name", "status", "no")
+        customer_name: str = ""
+        status: str = "new"
+        no: int = Field(0, title="Number")
+        definition = S(WaitFor("done", lambda w: w.status == "done"))
+
+    with serving(tmp_path / "booked.db", Booked) as http:
+        http.create("/wf/booked/a")
+        html = Ui(http).get("/ui/booked")
+    labels = dict(re.findall(r'<label for="([^"]+)">([^<]+)</label>', html.partition('role="search"')[2]))
+    assert labels == {
+        "status": "Status",
+        "search-customer_name": "Customer Name",
+        "search-status": "Status (field)",
+        "search-no": "Number",
+        "order": "Sort",
+    }
+    columns = re.findall(r'<th scope="col">([^<]+)</th>', html)
+    assert columns == ["Id", "Status", "Updated", "Next due", "Customer Name", "Status (field)", "Number", "Error"]
 
 
 # --- a new instance --------------------------------------------------------------------------

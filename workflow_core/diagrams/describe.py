@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 from workflow_core.program.cases import ActivityCase, SelectOp
@@ -14,6 +15,7 @@ from workflow_core.statements.failures import Except, Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.inline import CallOf, Entry, Inline, Resting
 from workflow_core.statements.selects import Done, On, Select, SelectPart, Sleep, Timeout, When
+from workflow_core.times import rfc3339
 
 Node = dict[str, Any]
 
@@ -56,12 +58,13 @@ _DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
 def in_words(delay: str) -> str:
-    """Formats the ``delay`` of a node: ``after 1 day 30 min``, ``until 2031-01-01 00:00:00+00:00``."""
+    """Formats the ``delay`` of a node: ``after 1 day 30 min``, ``until 2031-01-01 00:00:00 UTC``."""
     if delay == "computed":
         return "at a computed time"
     duration = _DURATION.fullmatch(delay)
     if duration is None:
-        return f"until {delay}" if re.match(r"\d{4}-", delay) else f"after {delay}"
+        is_time = re.match(r"\d{4}-", delay) is not None
+        return f"until {datetime.fromisoformat(delay):%Y-%m-%d %H:%M:%S} UTC" if is_time else f"after {delay}"
     days, hours, minutes, seconds = (float(part or 0) for part in duration.groups())
     amounts = ((days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (seconds, "s"))
     parts = [f"{number:.9g} {unit}" for number, unit in amounts if number]
@@ -112,7 +115,7 @@ def _section(section: Section, prefix: str, program: Program) -> list[Node]:
 
 def _timer(name: str, statement: WaitFor | Within, delay: Delay, prefix: str, program: Program) -> Node:
     """The case of a timeout, with what runs after it."""
-    node: Node = {"kind": "timeout", "name": name, "delay": _delay(delay)}
+    node: Node = {"kind": "timeout", "name": name, "delay": shown_delay(delay)}
     if statement.late is None:
         return node | {
             "statements": [{"kind": "fail", "name": f"{prefix}{statement.name} timeout", "message": "TimedOut"}]
@@ -146,7 +149,7 @@ def _statement(statement: Statement, prefix: str, program: Program) -> Node:
         case Select(name, cases):
             return {"kind": "select", "name": prefix + name, "cases": [_case(case, prefix, program) for case in cases]}
         case Sleep(name, delay):
-            return {"kind": "sleep", "name": prefix + name, "delay": _delay(delay)}
+            return {"kind": "sleep", "name": prefix + name, "delay": shown_delay(delay)}
         case Fail(name, message):
             text = "computed" if callable(message) else message
             return {"kind": "fail", "name": prefix + name, "message": text}
@@ -196,7 +199,7 @@ def _case(case: SelectPart, prefix: str, program: Program) -> Node:
             node: Node = {"kind": "on", "name": case.event, "role": case.role, "buffered": case.buffered}
             node["verify"] = case.verify is not None
         case Timeout():
-            node = {"kind": "timeout", "name": prefix + case.name, "delay": _delay(case.delay)}
+            node = {"kind": "timeout", "name": prefix + case.name, "delay": shown_delay(case.delay)}
         case When():
             node = {"kind": "when", "name": prefix + case.name}
         case Done():
@@ -205,7 +208,10 @@ def _case(case: SelectPart, prefix: str, program: Program) -> Node:
     return node | {"statements": _section(case.body, prefix, program)}
 
 
-def _delay(delay: Delay) -> str:
+def shown_delay(delay: Delay) -> str:
+    """Formats a delay for clients: ``1 day, 0:00:00``, a time such as ``2031-01-01T00:00:00Z``, or ``computed``."""
+    if isinstance(delay, datetime):
+        return rfc3339(delay)
     return "computed" if callable(delay) else str(delay)
 
 

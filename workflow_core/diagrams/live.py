@@ -16,6 +16,7 @@ from workflow_core.diagrams import describe
 from workflow_core.diagrams.describe import Node
 from workflow_core.execution import MAIN_THREAD, Execution, Status, Thread
 from workflow_core.program.program import Program
+from workflow_core.times import rfc3339
 from workflow_core.wait_types import RetriedWait, TimerWait
 
 Place = str | tuple[str, str]
@@ -113,7 +114,7 @@ class _Look:
                 elif wait.error is not None:
                     self.at((thread.step, wait.event)).error = wait.error
             if isinstance(wait, TimerWait) and wait.deadline is not None:
-                due = wait.deadline.isoformat()
+                due = rfc3339(wait.deadline)
                 self.due[wait.event] = min(self.due.get(wait.event, due), due)
         at = {"id": thread.id, "status": thread.status.value, "attempt": attempt, "error": error}
         self.at(self.place_of(thread)).threads.append(at)

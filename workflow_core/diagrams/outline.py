@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from workflow_core.diagrams.describe import in_words
+from workflow_core.diagrams.describe import in_words, shown_delay
 from workflow_core.execution import is_hidden
 from workflow_core.plain.run_method import plain_run
 from workflow_core.program.program import Program
@@ -25,6 +26,8 @@ from workflow_core.workflow import Workflow
 _CODE_CHARS = 80
 _WORDS = {"Go": "go", "WaitFor": "wait for", "ForEach": "for", "Except": "except", "On": "on"}
 _BRANCHES = {If: ("if", "elif", "else"), Switch: ("case", "case", "default")}
+_OTHER_BRANCH = re.compile(r"case .|else( #\d+)?$")
+"""The names of the branches that a ``match`` and the ``else`` of a loop or of a ``try`` become."""
 _FUNCTIONS = ("handler", "action", "function", "input", "then", "cond")
 
 
@@ -60,8 +63,10 @@ def _section(section: Section, depth: int) -> Iterator[_Row]:
     if section.prefix:
         yield _Row(depth, f"section {section.prefix}")
         depth += 1
+    line = 0
     for statement in section.statements:
-        yield from _statement(statement, depth)
+        yield from _statement(statement, depth, line=line)
+        line = statement.next_line if isinstance(statement, Inline) else 0
 
 
 def _statement(item: Any, depth: int, locals: tuple[Local, ...] = (), line: int = 0) -> Iterator[_Row]:
@@ -76,12 +81,12 @@ def _statement(item: Any, depth: int, locals: tuple[Local, ...] = (), line: int 
             if names := _names(stored):
                 yield _Row(depth, f"starts with {names}")
         case Inline(_, function):
-            if not item.is_made:
-                yield _Row(depth, f"code: {_source_line(function)}", _line_of(function))
+            if item.lines[0]:
+                yield _Row(depth, f"code: {_source_text(function, *item.lines)}", item.lines[0])
         case If() | Switch():
             yield from _branches(item, depth)
         case _:
-            line = line or max(map(_line_of, _functions(item)), default=0)
+            line = max(map(_line_of, _functions(item)), default=0) or line
             yield _Row(depth, _text(item, locals), line)
             yield from _parts(item, depth + 1)
 
@@ -93,7 +98,8 @@ def _branches(item: If | Switch, depth: int) -> Iterator[_Row]:
     for number, branch in enumerate(item.branches):
         word = last if branch.cond is None else next_ if number else first
         name = "" if branch.cond is None else branch.name.removeprefix(f"{first} ")
-        yield _Row(depth, f"{word} {name}".rstrip(), 0 if branch.cond is None else _line_of(branch.cond))
+        text = name if _OTHER_BRANCH.match(name) else f"{word} {name}".rstrip()
+        yield _Row(depth, text, 0 if branch.cond is None else _line_of(branch.cond))
         yield from _section(branch.body, depth + 1)
 
 
@@ -109,7 +115,7 @@ def _text(item: Any, locals: tuple[Local, ...]) -> str:
     if (role := getattr(item, "role", None)) is not None:
         notes.append(f"role {role}")
     if (delay := getattr(item, "delay", None)) is not None:
-        notes.append(in_words("computed" if callable(delay) else str(delay)))
+        notes.append(in_words(shown_delay(delay)))
     if types := getattr(item, "types", ()):
         notes.append(" or ".join(cls.__name__ for cls in types))
     if (workflow := getattr(item, "workflow", None)) is not None:
@@ -152,6 +158,9 @@ def _line_of(function: object) -> int:
     return function.place[1] if isinstance(function, OfFrame) else 0
 
 
-def _source_line(function: OfFrame) -> str:
-    text = linecache.getline(*function.place).strip()
-    return text if len(text) <= _CODE_CHARS else f"{text[: _CODE_CHARS - 3]}..."
+def _source_text(function: OfFrame, first: int, last: int) -> str:
+    """Returns the first line of code. ``...`` stands for the rest of a long line, and for the lines that follow."""
+    text = linecache.getline(function.place[0], first).strip()
+    if len(text) > _CODE_CHARS:
+        return f"{text[: _CODE_CHARS - 3]}..."
+    return text if last == first else f"{text} ..."

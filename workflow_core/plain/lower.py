@@ -69,7 +69,8 @@ class Lowering:
     def _statement(self, part: Part) -> Statement:
         match part:
             case Code():
-                return Inline(self._place(part), self._code(part), part.exits, all(map(_is_made, part.statements)))
+                lines, next_line = _lines_of(part.statements)
+                return Inline(self._place(part), self._code(part), part.exits, lines, next_line)
             case Branch():
                 return self._branch(part)
             case Loop():
@@ -264,12 +265,27 @@ class _Outputs:
                 frame.pass_up(local, each, variables[name])
 
 
-def _is_made(statement: ast.stmt) -> bool:
-    """Whether the compiler made a statement: an assignment from or to one of its variables."""
+def _lines_of(statements: Sequence[ast.stmt]) -> tuple[tuple[int, int], int]:
+    """Returns ``lines`` and ``next_line`` of ``Inline``."""
+    own = [statement for statement in statements if not (_prepares(statement) or _takes_result(statement))]
+    lines = (own[0].lineno, own[-1].end_lineno or own[-1].lineno) if own else (0, 0)
+    return lines, statements[-1].lineno if _prepares(statements[-1]) else 0
+
+
+def _prepares(statement: ast.stmt) -> bool:
+    """Whether a statement does nothing but mark the line of what follows, or assigns a variable of the compiler."""
     match statement:
-        case ast.Assign([ast.Name(name)], value):
+        case ast.Assign([ast.Name(name)]):
+            return is_hidden(name)
+    return isinstance(statement, ast.Pass)
+
+
+def _takes_result(statement: ast.stmt) -> bool:
+    """Whether a statement assigns what the compiler has kept, such as the result of an ``await``."""
+    match statement:
+        case ast.Assign([ast.Name()], value):
             read = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
-            return is_hidden(name) or (bool(read) and all(name.startswith((".", "/")) for name in read))
+            return bool(read) and all(name.startswith((".", "/")) for name in read)
     return False
 
 

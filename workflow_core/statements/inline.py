@@ -56,13 +56,16 @@ class Inline(Statement):
         name: where it stands in the source.
         function: a function of the frame that returns how the code is left.
         exits: the exits that it may return.
-        is_made: whether the compiler made the code, for example to assign the result of an ``await``.
+        lines: the first and the last line of the user's code; 0: the compiler made all of it, for example to assign the
+            result of an ``await``.
+        next_line: the line of the statement that follows, such as a ``try``, if code prepares it; 0: not known.
     """
 
     name: str
     function: OfFrame
     exits: tuple[LeaveKind, ...] = ()
-    is_made: bool = False
+    lines: tuple[int, int] = (0, 0)
+    next_line: int = 0
 
 
 @record(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from cloud_adapter.http.pages.times import moment, relative
 from cloud_adapter.http.prefixes import path_in_app, root_of
 from cloud_adapter.http.queries import with_query
 from cloud_adapter.http.sign_in import visitor_of
+from workflow_core.times import rfc3339
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -108,6 +109,7 @@ def templates() -> Environment:
         "markdown": markdown,
         "markdown_line": markdown_line,
         "moment": moment,
+        "rfc3339": rfc3339,
         "relative": relative,
     }
     environment.filters |= {"segment": lambda text: quote(text, safe="")}

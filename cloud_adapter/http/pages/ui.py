@@ -55,11 +55,13 @@ from cloud_adapter.http.queries import SEARCH, Handler, searching, with_query
 from cloud_adapter.http.rights import all_described, may
 from cloud_adapter.http.sign_in import SignIn
 from cloud_adapter.ports import Order
-from workflow_core import ANONYMOUS, Action, Status, WorkflowError
+from workflow_core import ANONYMOUS, Action, Status, Workflow, WorkflowError
 
 _LIST_PARAMETERS = ("status", "order", "cursor")
 
 _ORDERS = {Order.UPDATED: "most recently updated first", Order.CREATED: "newest first", Order.ID: "by id"}
+_OWN_LABELS = frozenset(("id", "status", "updated", "next due", "error", "sort"))
+"""The labels in lists that are not those of fields."""
 
 
 ProblemOf = Callable[[Request, Exception], dict[str, Any]]
@@ -162,6 +164,7 @@ class _Pages:
             workflow=name,
             may_create=may(principal, cls, Action.CREATE),
             given=given,
+            labels={field: _field_label(cls, field) for field in given},
             found=found,
             now=self.engine.clock.now(),
             statuses=list(Status),
@@ -384,3 +387,10 @@ def _see(request: Request, workflow: str, id: str, **query: str) -> Response:
     """Redirects to the page of an instance."""
     location = f"{_instance_path(request, workflow, id)}?{urlencode(query)}"
     return Response(status_code=303, headers=HEADERS | {"Location": location})
+
+
+def _field_label(cls: type[Workflow], name: str) -> str:
+    """Returns the label of a search field: that of its control in forms, and that it is a field if it could be taken
+    for something else in a list."""
+    label = cls.model_fields[name].title or name.replace("_", " ").title()
+    return f"{label} (field)" if label.lower() in _OWN_LABELS else label

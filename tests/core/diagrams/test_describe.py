@@ -108,7 +108,7 @@ def test_as_data() -> None:
         "finally": [{"kind": "sleep", "name": "rest", "delay": "1 day, 0:00:00"}],
     }
     assert [case.get("buffered") for case in wait["cases"]] == [True, None]
-    assert wait["cases"][1]["delay"] == "2031-01-01 00:00:00+00:00"
+    assert wait["cases"][1]["delay"] == "2031-01-01T00:00:00Z"
 
 
 def test_as_a_diagram() -> None:
@@ -132,7 +132,7 @@ def test_as_a_diagram() -> None:
         ("finally of work", "", "rest (after 1 day)"),
         ("rest (after 1 day)", "", "wait"),
         ("wait", "Early (who)", "end"),
-        ("wait", "late (until 2031-01-01 00#58;00#58;00+00#58;00)", "end"),
+        ("wait", "late (until 2031-01-01 00#58;00#58;00 UTC)", "end"),
     }
 
 
@@ -144,12 +144,12 @@ def test_as_a_diagram() -> None:
         (timedelta(days=10, seconds=20), "after 10 days 20 s"),
         (timedelta(), "after 0 s"),
         (timedelta(-1), "after -1 day, 0:00:00"),
-        (datetime(2031, 1, 1, tzinfo=UTC), "until 2031-01-01 00:00:00+00:00"),
+        (datetime(2031, 1, 1, tzinfo=UTC), "until 2031-01-01 00:00:00 UTC"),
         ("computed", "at a computed time"),
     ],
 )
-def test_a_delay_in_words(delay: object, words: str) -> None:
-    assert describe.in_words(str(delay)) == words
+def test_a_delay_in_words(delay: Any, words: str) -> None:
+    assert describe.in_words(delay if isinstance(delay, str) else describe.shown_delay(delay)) == words
 
 
 # What Mermaid 11 does to a label: it reads references such as #35; (https://mermaid.js.org/syntax/flowchart.html), an

@@ -291,7 +291,7 @@ def test_timers_say_when_they_are_due() -> None:
     _, execution = start(Timers, now=NOW)
     found = look(Timers.__program__, execution)
     due = {node["name"]: node["live"]["due"] for node in all_nodes(found.statements) if node["live"]["due"]}
-    assert due == {"rest": "2026-01-01T01:00:00+00:00", "late": "2026-01-01T02:00:00+00:00"}
+    assert due == {"rest": "2026-01-01T01:00:00Z", "late": "2026-01-01T02:00:00Z"}
     assert states(found) == {"side": "passed", "rest": "here", "wait": "here"}, "a timer that runs has not happened"
     late = next(one for one in groups(check_picture(Timers, found)) if one.get("data-name") == "late")
     assert texts(late) == ["after 2 h", "late", "due 2026-01-01 02:00:00 UTC"]
@@ -308,7 +308,7 @@ def test_a_deadline_that_has_passed() -> None:
 
     order, execution = start(Flow, now=NOW)
     (within,) = look(Flow.__program__, execution).statements[:1]
-    assert (within["live"]["due"], within["cases"][0]["live"]["due"]) == ("2026-01-01T01:00:00+00:00", None)
+    assert (within["live"]["due"], within["cases"][0]["live"]["due"]) == ("2026-01-01T01:00:00Z", None)
     handle_event(order, execution, "quickly")
     resume(order, execution)
     found = look(Flow.__program__, execution, ["quickly"])
@@ -330,7 +330,7 @@ def test_a_condition_that_has_timed_out() -> None:
 
     order, execution = start(Flow, now=NOW)
     case, failure = _late(look(Flow.__program__, execution))
-    assert (case["live"]["due"], failure["live"]["due"]) == ("2026-01-01T01:00:00+00:00", None)
+    assert (case["live"]["due"], failure["live"]["due"]) == ("2026-01-01T01:00:00Z", None)
     handle_event(order, execution, "a timeout")
     found = look(Flow.__program__, execution, ["a timeout"])
     assert [state_of(node) for node in _late(found)] == ["passed", ""]

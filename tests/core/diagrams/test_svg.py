@@ -106,7 +106,7 @@ def test_what_is_written_on_the_statements() -> None:
         "rest": ["sleep", "rest", "after 1 day"],
         "wait": ["wait for one of 2", "wait"],
         "Early": ["who", "Early", "buffered if early"],
-        "late": ["late", "until 2031-01-01 00:00:00+00:00"],
+        "late": ["late", "until 2031-01-01 00:00:00 UTC"],
     }
     assert [texts(one) for one in groups(root) if one.get("data-name") is None] == [
         ["break", "out of “item”"],
