@@ -25,7 +25,7 @@ from gorchestrate.testing.clock import ManualClock
 from tests.engine.harness import ManualQueue
 from workflow_core import Activity, Execution, Go, On, S, Select, Step, Thread, Timeout, WaitStatus, Workflow
 from workflow_core.execution import BufferedEvent, ThreadStatus
-from workflow_core.wait_types import EventWait, HandlerTeardown, HandlerWait, TimedWait
+from workflow_core.wait_types import ActivityWait, EventWait, HandlerTeardown, HandlerWait, TimedWait
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 FENCE, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -221,6 +221,15 @@ def test_the_task_of_a_timeout_that_was_left_is_deleted_unless_it_has_come() -> 
     assert planned(session, token=OTHER).delete == ()
 
 
+@pytest.mark.parametrize("ahead", [timedelta(), CLOCK_SKEW])
+def test_the_task_of_a_lazy_timer_is_deleted_if_recovery_may_have_created_it(ahead: timedelta) -> None:
+    """The clock of the process that runs recovery may be ahead."""
+    session = asking()
+    for at, may_exist in ((NOW + ahead, True), (NOW + CLOCK_SKEW + timedelta(seconds=1), False)):
+        before = replace(session.before, timers=dict.fromkeys(session.before.timers, at))
+        assert bool(planned(session, token=OTHER, before=before).delete) == may_exist
+
+
 def ending(retry_at: datetime | None = None) -> Session:
     """It stands on its step."""
     session = stored(asking())
@@ -245,6 +254,15 @@ def test_what_is_due_later_gets_the_same_task_from_every_commit(seconds: float) 
 def test_a_task_goes_no_further_than_the_horizon() -> None:
     (task,) = planned(ending(NOW + timedelta(days=25))).create
     assert task.at is not None and NOW < task.at <= NOW + OPTIONS.horizon
+
+
+def test_the_tasks_of_an_attempt_go_no_further_than_the_horizon() -> None:
+    session = asking()
+    (wait,) = session.execution.threads[0].waits
+    assert isinstance(wait, ActivityWait)
+    wait.retry_at, wait.deadline = NOW + timedelta(days=25), NOW + timedelta(days=26)
+    attempt, end = planned(session).create
+    assert attempt.at == end.at == NOW + OPTIONS.horizon
 
 
 def test_what_was_due_before_has_its_task() -> None:
@@ -308,6 +326,7 @@ def test_under_the_lease_of_another_its_end_wakes_the_instance() -> None:
     assert (task.path, task.at) == (RESUME_PATH, LEASE.expires_at)
     assert change.instance.lease == LEASE
     assert not change.leases, "it is not counted anew"
+    assert task.name, "the repetition of a lost call creates no second task"
 
 
 def test_an_instance_that_is_revived_counts_everything_as_new() -> None:
