@@ -319,6 +319,29 @@ def test_at_the_end_of_a_lease_one_task_serves_all_that_is_due_soon(
         assert task.name == again.name
 
 
+@pytest.mark.parametrize("has_task", [False, True])
+@pytest.mark.parametrize("seconds", [1, 11])
+def test_at_the_end_of_a_lease_a_timeout_gets_one_task_at_most(seconds: float, has_task: bool) -> None:
+    """Its own, or another one if that was put off until the end of the lease."""
+    session = stored(waiting()) if has_task else waiting()
+    before = Before.of(replace(session.instance, lease=LEASE))
+    due = NOW + timedelta(days=2, seconds=seconds)
+    is_put_off = timedelta(seconds=seconds) > OPTIONS.max_wait
+    expected = [TIMEOUT_PATH] if not has_task or is_put_off else []
+    assert paths(planned(session, token=OTHER, now=due, before=before)) == expected
+
+
+class Both(Workflow, name="both"):
+    definition = S(Go("beside", Activity("other", ask, input=lambda w: "a")), Activity("ask", ask, input=lambda w: "b"))
+
+
+def test_at_the_end_of_a_lease_one_task_ends_all_attempts_of_a_commit() -> None:
+    session = stored(begin(InstanceRef(Both, "a"), b"", NOW, salt=str))
+    assert paths(planned(begin(InstanceRef(Both, "a"), b"", NOW, salt=str))) == [ACTIVITY_PATH] * 2 + [TIMEOUT_PATH]
+    before = Before.of(replace(session.instance, lease=LEASE))
+    assert paths(planned(session, token=OTHER, now=NOW + timedelta(days=2), before=before)) == [TIMEOUT_PATH]
+
+
 def test_under_the_lease_of_another_its_end_wakes_the_instance() -> None:
     session = ending()
     change = planned(session, KEEP, before=Before.of(replace(session.instance, lease=LEASE)))

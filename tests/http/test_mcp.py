@@ -244,6 +244,11 @@ def test_a_repeated_call_changes_nothing(url: str, id: str, claim: str) -> None:
     assert refused(f"{url}/mcp", CLERK, "start_claim", **key)[0] == 409
 
 
+def test_texts_are_sent_as_they_are(claim: str) -> None:
+    ok(claim, CLERK, "Add_item", input={"name": "Füller"}, thread="main")
+    assert '"name": "Füller"' in call(claim, CLERK, "get").content[0].text  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_tools_of_the_service(url: str, id: str, mode: str) -> None:
     async def use(client: Client) -> None:
