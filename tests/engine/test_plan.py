@@ -207,7 +207,9 @@ def fences(execution: Execution) -> list[str | None]:
 
 
 def test_an_attempt_gets_a_task_and_one_for_its_end() -> None:
-    attempt, end = planned(asking(), token=OTHER).create
+    change = planned(asking(), token=OTHER)
+    attempt, end = change.create
+    assert change.own_names == (attempt.name, end.name)
     assert (attempt.path, attempt.at, attempt.body["fence"]) == (ACTIVITY_PATH, None, OTHER)
     assert attempt.deadline == end.at - NOW if end.at else None
     assert (end.path, end.body["wait_id"], end.body["fence"]) == (TIMEOUT_PATH, "", OTHER)
@@ -328,7 +330,9 @@ def test_at_the_end_of_a_lease_a_timeout_gets_one_task_at_most(seconds: float, h
     due = NOW + timedelta(days=2, seconds=seconds)
     is_put_off = timedelta(seconds=seconds) > OPTIONS.max_wait
     expected = [TIMEOUT_PATH] if not has_task or is_put_off else []
-    assert paths(planned(session, token=OTHER, now=due, before=before)) == expected
+    change = planned(session, token=OTHER, now=due, before=before)
+    assert paths(change) == expected
+    assert len(change.own_names) == (0 if has_task else 1), "what is put off is due at once, and has no name"
 
 
 class Both(Workflow, name="both"):

@@ -16,7 +16,7 @@ from cloud_adapter.http.mcp import endpoint
 from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
 from tests.http.mcp_client import connected, ok, refused, tools, using
-from workflow_core import ANYONE, Access, Action, On, Principal, S, Select, Workflow
+from workflow_core import ANYONE, Access, Action, On, Principal, S, Select, WebhookRequest, Workflow
 
 CLERK, MANAGER = new_key(), new_key()
 BODY_MAX = 3_000
@@ -39,10 +39,13 @@ class Order(Workflow, name="order"):
     def close(self) -> None:
         self.is_closed = True
 
+    def is_signed(self, request: WebhookRequest) -> bool:
+        return True
+
     definition = S(
-        Select("unpaid", On("Pay", lambda w: None)),
+        Select("unpaid", On("Pay", lambda w: None), On("Cancel", close)),
         Select("paid", On("Close", close), On("Attach", attach, max_bytes=100_000)),
-        Select("closed", On("Open", lambda w: None)),
+        Select("closed", On("Cancel", close, verify=is_signed)),
     )
 
 
@@ -72,6 +75,11 @@ def order(url: str, id: str) -> str:
 
 def test_those_without_credentials_get_the_tools_that_anyone_may_use(url: str) -> None:
     assert using(f"{url}/mcp", "", tools).keys() == {"start_tip"}
+
+
+def test_an_event_that_is_signed_in_another_state_is_no_tool(order: str) -> None:
+    assert using(order, CLERK, tools).keys() == {"get", "Pay"}
+    assert refused(order, CLERK, "Cancel")[0] == 400
 
 
 def test_a_call_may_be_as_large_as_its_event_allows(order: str) -> None:
