@@ -16,7 +16,7 @@ from cloud_adapter.http.mcp import endpoint
 from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
 from tests.http.mcp_client import connected, ok, refused, tools, using
-from workflow_core import ANYONE, Access, Action, On, Principal, S, Select, WebhookRequest, Workflow
+from workflow_core import ANYONE, Access, Action, Go, On, Principal, S, Select, WebhookRequest, Workflow
 
 CLERK, MANAGER = new_key(), new_key()
 BODY_MAX = 3_000
@@ -49,6 +49,19 @@ class Order(Workflow, name="order"):
     )
 
 
+class Talk(Workflow, name="talk"):  # without a docstring
+    access = Access(create={"clerk"}, read={"clerk"}, send={"clerk"})
+
+    def say(self, text: str) -> None: ...
+
+    def wait(self, seconds: int = 1) -> None: ...
+
+    definition = S(
+        Go("side", Select("aside", On("Say", say), On("Hear", say), On("Wait", wait))),
+        Select("listening", On("Say", lambda w: None), On("Hear", say, role="manager")),
+    )
+
+
 class Tip(Workflow, name="tip"):
     """A tip that anyone may give."""
 
@@ -61,7 +74,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings = Settings(db=tmp_path_factory.mktemp("mcp") / "mcp.db", max_body_bytes=BODY_MAX)
     keys = ApiKey(StoredKey("clerk", key_hash(CLERK), ["clerk"]), StoredKey("manager", key_hash(MANAGER), ["manager"]))
     with running(
-        (Order, Tip), settings, listen("127.0.0.1", 0), authentication=Authentication((keys,)), mcp=True
+        (Order, Talk, Tip), settings, listen("127.0.0.1", 0), authentication=Authentication((keys,)), mcp=True
     ) as url:
         yield url
 
@@ -80,6 +93,23 @@ def test_those_without_credentials_get_the_tools_that_anyone_may_use(url: str) -
 def test_an_event_that_is_signed_in_another_state_is_no_tool(order: str) -> None:
     assert using(order, CLERK, tools).keys() == {"get", "Pay"}
     assert refused(order, CLERK, "Cancel")[0] == 400
+
+
+def test_an_input_is_required_if_each_wait_needs_one(url: str, id: str) -> None:
+    ok(f"{url}/mcp", CLERK, "start_talk", id=id)
+    found = using(f"{url}/mcp/talk/{id}", CLERK, tools)
+    assert {name: tool.input_schema.get("required") for name, tool in found.items()} == {
+        "get": None,
+        "Say": None,
+        "Hear": ["input"],
+        "Wait": None,
+    }
+
+
+def test_the_service_shows_the_events_that_a_principal_may_send_in_some_state(url: str) -> None:
+    found = using(f"{url}/mcp", CLERK, tools)
+    assert found["send_talk"].input_schema["properties"]["event"]["enum"] == ["Say", "Hear", "Wait"]
+    assert found["start_talk"].description == "Starts an instance of talk under an id that you choose."
 
 
 def test_a_call_may_be_as_large_as_its_event_allows(order: str) -> None:
