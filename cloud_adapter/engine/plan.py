@@ -147,7 +147,7 @@ class Change:
     @property
     def own_names(self) -> tuple[str, ...]:
         """The names of the tasks with this commit's fence. If the commit fails, nothing needs them."""
-        return tuple(task.name for task in self.create if task.path in (TIMEOUT_PATH, ACTIVITY_PATH))
+        return tuple(task.name for task in self.create if task.name and task.path in (TIMEOUT_PATH, ACTIVITY_PATH))
 
     def encoded(self, sealed: Instance) -> Change:
         """Returns the same change with its document. It is encoded before the tasks are created, and not in the store,

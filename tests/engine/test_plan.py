@@ -25,7 +25,7 @@ from gorchestrate.testing.clock import ManualClock
 from tests.engine.harness import ManualQueue
 from workflow_core import Activity, Execution, Go, On, S, Select, Step, Thread, Timeout, WaitStatus, Workflow
 from workflow_core.execution import BufferedEvent, ThreadStatus
-from workflow_core.wait_types import EventWait, HandlerTeardown, HandlerWait, TimedWait
+from workflow_core.wait_types import ActivityWait, EventWait, HandlerTeardown, HandlerWait, TimedWait
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 FENCE, OTHER = "0123456789abcdef", "fedcba9876543210"
@@ -207,7 +207,9 @@ def fences(execution: Execution) -> list[str | None]:
 
 
 def test_an_attempt_gets_a_task_and_one_for_its_end() -> None:
-    attempt, end = planned(asking(), token=OTHER).create
+    change = planned(asking(), token=OTHER)
+    attempt, end = change.create
+    assert change.own_names == (attempt.name, end.name)
     assert (attempt.path, attempt.at, attempt.body["fence"]) == (ACTIVITY_PATH, None, OTHER)
     assert attempt.deadline == end.at - NOW if end.at else None
     assert (end.path, end.body["wait_id"], end.body["fence"]) == (TIMEOUT_PATH, "", OTHER)
@@ -219,6 +221,15 @@ def test_the_task_of_a_timeout_that_was_left_is_deleted_unless_it_has_come() -> 
     assert planned(session, token=OTHER).delete == first.own_names
     session.delivered |= session.before.timers.keys()
     assert planned(session, token=OTHER).delete == ()
+
+
+@pytest.mark.parametrize("ahead", [timedelta(), CLOCK_SKEW])
+def test_the_task_of_a_lazy_timer_is_deleted_if_recovery_may_have_created_it(ahead: timedelta) -> None:
+    """The clock of the process that runs recovery may be ahead."""
+    session = asking()
+    for at, may_exist in ((NOW + ahead, True), (NOW + CLOCK_SKEW + timedelta(seconds=1), False)):
+        before = replace(session.before, timers=dict.fromkeys(session.before.timers, at))
+        assert bool(planned(session, token=OTHER, before=before).delete) == may_exist
 
 
 def ending(retry_at: datetime | None = None) -> Session:
@@ -245,6 +256,15 @@ def test_what_is_due_later_gets_the_same_task_from_every_commit(seconds: float) 
 def test_a_task_goes_no_further_than_the_horizon() -> None:
     (task,) = planned(ending(NOW + timedelta(days=25))).create
     assert task.at is not None and NOW < task.at <= NOW + OPTIONS.horizon
+
+
+def test_the_tasks_of_an_attempt_go_no_further_than_the_horizon() -> None:
+    session = asking()
+    (wait,) = session.execution.threads[0].waits
+    assert isinstance(wait, ActivityWait)
+    wait.retry_at, wait.deadline = NOW + timedelta(days=25), NOW + timedelta(days=26)
+    attempt, end = planned(session).create
+    assert attempt.at == end.at == NOW + OPTIONS.horizon
 
 
 def test_what_was_due_before_has_its_task() -> None:
@@ -301,6 +321,31 @@ def test_at_the_end_of_a_lease_one_task_serves_all_that_is_due_soon(
         assert task.name == again.name
 
 
+@pytest.mark.parametrize("has_task", [False, True])
+@pytest.mark.parametrize("seconds", [1, 11])
+def test_at_the_end_of_a_lease_a_timeout_gets_one_task_at_most(seconds: float, has_task: bool) -> None:
+    """Its own, or another one if that was put off until the end of the lease."""
+    session = stored(waiting()) if has_task else waiting()
+    before = Before.of(replace(session.instance, lease=LEASE))
+    due = NOW + timedelta(days=2, seconds=seconds)
+    is_put_off = timedelta(seconds=seconds) > OPTIONS.max_wait
+    expected = [TIMEOUT_PATH] if not has_task or is_put_off else []
+    change = planned(session, token=OTHER, now=due, before=before)
+    assert paths(change) == expected
+    assert len(change.own_names) == (0 if has_task else 1), "what is put off is due at once, and has no name"
+
+
+class Both(Workflow, name="both"):
+    definition = S(Go("beside", Activity("other", ask, input=lambda w: "a")), Activity("ask", ask, input=lambda w: "b"))
+
+
+def test_at_the_end_of_a_lease_one_task_ends_all_attempts_of_a_commit() -> None:
+    session = stored(begin(InstanceRef(Both, "a"), b"", NOW, salt=str))
+    assert paths(planned(begin(InstanceRef(Both, "a"), b"", NOW, salt=str))) == [ACTIVITY_PATH] * 2 + [TIMEOUT_PATH]
+    before = Before.of(replace(session.instance, lease=LEASE))
+    assert paths(planned(session, token=OTHER, now=NOW + timedelta(days=2), before=before)) == [TIMEOUT_PATH]
+
+
 def test_under_the_lease_of_another_its_end_wakes_the_instance() -> None:
     session = ending()
     change = planned(session, KEEP, before=Before.of(replace(session.instance, lease=LEASE)))
@@ -308,6 +353,7 @@ def test_under_the_lease_of_another_its_end_wakes_the_instance() -> None:
     assert (task.path, task.at) == (RESUME_PATH, LEASE.expires_at)
     assert change.instance.lease == LEASE
     assert not change.leases, "it is not counted anew"
+    assert task.name, "the repetition of a lost call creates no second task"
 
 
 def test_an_instance_that_is_revived_counts_everything_as_new() -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
-import httpx2
 import jsonschema
 import pytest
 from mcp import Client, MCPError
-from mcp.client.streamable_http import streamable_http_client
-from mcp_types import CallToolResult
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
 from pydantic import BaseModel
 
 from cloud_adapter.errors import SettingsError
@@ -24,10 +19,10 @@ from cloud_adapter.hosting.dev_server import running
 from cloud_adapter.hosting.service import Service
 from cloud_adapter.http.authentication import Authentication
 from cloud_adapter.http.authenticators.api_key import ApiKey, StoredKey, key_hash, new_key
-from cloud_adapter.http.mcp import endpoint
 from cloud_adapter.http.mcp.schemas import any_of, object_schema, tool_names
 from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import listen
+from tests.http.mcp_client import call, ok, refused, tools, using
 from workflow_core import (
     Access,
     EventRejected,
@@ -94,51 +89,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         (Claim,), settings, listen("127.0.0.1", 0), authentication=Authentication((ApiKey(*keys),)), mcp=True
     ) as url:
         yield url
-
-
-@asynccontextmanager
-async def connected(url: str, key: str, mode: str = "auto", **options: Any) -> AsyncIterator[Client]:
-    async with (
-        httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=30) as http,
-        Client(streamable_http_client(url, http_client=http), mode=mode, **options) as client,
-    ):
-        yield client
-
-
-def using(url: str, key: str, use: Callable[[Client], Awaitable[Any]], mode: str = "auto", **options: Any) -> Any:
-    async def run() -> Any:
-        async with connected(url, key, mode, **options) as client:
-            return await use(client)
-
-    try:
-        return asyncio.run(run())
-    except BaseExceptionGroup as group:  # the client wraps errors of the body
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            (error,) = error.exceptions
-        raise error from None
-
-
-def call(url: str, key: str, tool: str, mode: str = "auto", **arguments: Any) -> CallToolResult:
-    result: CallToolResult = using(url, key, lambda client: client.call_tool(tool, arguments), mode)
-    return result
-
-
-def ok(url: str, key: str, tool: str, mode: str = "auto", **arguments: Any) -> Any:
-    result = call(url, key, tool, mode, **arguments)
-    assert not result.is_error, result
-    assert json.loads(result.content[0].text) == result.structured_content  # type: ignore[union-attr]
-    return result.structured_content
-
-
-def refused(url: str, key: str, tool: str, **arguments: Any) -> tuple[int, str]:
-    result = call(url, key, tool, **arguments)
-    assert result.is_error
-    return result.structured_content["status"], result.structured_content["detail"]
-
-
-async def tools(client: Client) -> dict[str, Any]:
-    return {tool.name: tool for tool in (await client.list_tools()).tools}
 
 
 def state(url: str, id: str) -> Any:
@@ -266,14 +216,16 @@ def test_an_unexpected_error_does_not_reach_the_model(claim: str, monkeypatch: p
     assert refused(claim, CLERK, "get") == (500, "RuntimeError: see the log of the server")
     with pytest.raises(MCPError, match="RuntimeError: see the log of the server") as raised:
         using(claim, CLERK, tools)
+    assert raised.value.error.code == INTERNAL_ERROR
     assert "s3cret" not in repr(raised.value.error)
 
 
 def test_an_unknown_instance(url: str) -> None:
     missing = f"{url}/mcp/claim/missing"
     assert refused(missing, CLERK, "get")[0] == 404
-    with pytest.raises(MCPError, match="missing"):
+    with pytest.raises(MCPError, match="missing") as raised:
         using(missing, CLERK, tools)
+    assert raised.value.error.code == INVALID_PARAMS
     headers = {"Accept": "application/json, text/event-stream", "Authorization": f"Bearer {CLERK}"}
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     assert httpx.post(f"{url}/mcp/other/1", json=body, headers=headers).status_code == 404
@@ -290,6 +242,11 @@ def test_a_repeated_call_changes_nothing(url: str, id: str, claim: str) -> None:
         assert ok(f"{url}/mcp", CLERK, "start_claim", **key)["meta"]["id"] == f"{id}-2"
     key.pop("idempotency_key")
     assert refused(f"{url}/mcp", CLERK, "start_claim", **key)[0] == 409
+
+
+def test_texts_are_sent_as_they_are(claim: str) -> None:
+    ok(claim, CLERK, "Add_item", input={"name": "Füller"}, thread="main")
+    assert '"name": "Füller"' in call(claim, CLERK, "get").content[0].text  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -334,66 +291,6 @@ def test_older_clients_are_told_that_the_tools_may_have_changed(claim: str) -> N
         assert seen == ["notifications/tools/list_changed"]
 
     using(claim, CLERK, use, "legacy", message_handler=handle)
-
-
-def test_newer_clients_listen_to_changes(url: str, id: str, claim: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "POLL_SECONDS", 0.05)
-
-    async def use(client: Client) -> None:
-        async with client.listen(tools_list_changed=True) as events:
-            async with connected(claim, CLERK) as other:
-                await other.call_tool("Add_item", {"input": {"name": "x"}, "thread": "main"})
-            async for event in events:
-                assert type(event).__name__ == "ToolsListChanged"
-                break
-        assert (await tools(client)).keys() == {"get", "Add_item"}
-
-    using(claim, CLERK, use)
-
-
-def test_a_client_listens_for_some_time_only(claim: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "LISTEN_SECONDS", 0.2)
-
-    async def use(client: Client) -> None:
-        async with client.listen(tools_list_changed=True) as events:
-            assert [event async for event in events] == []
-
-    using(claim, CLERK, use)
-
-
-async def listening(client: Client, streams: AsyncExitStack) -> None:
-    await streams.enter_async_context(client.listen(tools_list_changed=True))
-
-
-def test_few_requests_of_a_principal_may_listen(claim: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "LISTENERS_OF_PRINCIPAL", 3)
-    monkeypatch.setattr(endpoint, "LISTENERS_MAX", 4)
-
-    async def use(client: Client) -> None:
-        async with AsyncExitStack() as streams:
-            for _ in range(3):
-                await listening(client, streams)
-            with pytest.raises(MCPError, match="a principal may listen with 3 requests") as refused:
-                await listening(client, streams)
-            assert refused.value.error.data["status"] == 429
-            async with connected(claim, MANAGER) as other, AsyncExitStack() as others:
-                await listening(other, others)
-                with pytest.raises(MCPError, match="4 requests may listen at the same time"):
-                    await listening(other, others)
-            assert (await client.call_tool("get", {})).structured_content["state"]["items"] == []
-        async with AsyncExitStack() as streams:
-            for _ in range(3):
-                await eventually(lambda: listening(client, streams))
-
-    async def eventually(start: Callable[[], Awaitable[None]]) -> None:
-        """The server notices a little later that a client has closed its connection."""
-        for _ in range(100):
-            with suppress(MCPError):
-                return await start()
-            await asyncio.sleep(0.05)
-        raise AssertionError("a closed request still counts")
-
-    using(claim, CLERK, use)
 
 
 def test_clients_learn_the_version(claim: str) -> None:

@@ -20,7 +20,7 @@ from tests.mutation.recording import SECONDS_FILE
 ROOMS = ("workflow_core/machine", "cloud_adapter/engine", "cloud_adapter/stores", "cloud_adapter/queues")
 """The folders that are mutated."""
 
-SUITES = ("tests/core", "tests/engine", "tests/contract", "tests/hosting", "tests/http", "tests/cli")
+SUITES = ("tests/core", "tests/plain", "tests/engine", "tests/contract", "tests/hosting", "tests/http", "tests/cli")
 """The tests that may find a mutant. Each is recorded in a process of its own."""
 
 EMULATED = "tests/contract/test_firestore_store.py"

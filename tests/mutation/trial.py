@@ -73,7 +73,6 @@ class Copy:
     """A copy of the project, in which one mutant at a time is tried. Close it at the end."""
 
     def __init__(self, root: Path, folder: Path) -> None:
-        self.root = root
         self.folder = folder
         for name in COPIED:
             source = root / name
@@ -94,9 +93,9 @@ class Copy:
         self._warm.wait()
 
     def try_mutant(self, mutant: Mutant, covered: CoverageMap, seeds: int) -> Trial:
-        """Applies a mutant, runs what could find it, and takes it back."""
+        """Applies a mutant, runs what could find it, and takes it back. Meanwhile, the project may change."""
         file = self.folder / mutant.path
-        source = (self.root / mutant.path).read_bytes()
+        source = file.read_bytes()
         file.write_bytes(mutant.applied_to(source))
         try:
             return self._try(mutant, source.decode(), covered, seeds)

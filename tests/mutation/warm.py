@@ -27,7 +27,7 @@ from _pytest.tmpdir import TempPathFactory
 from tests.mutation.coverage_map import SUITES, emulated
 from tests.mutation.patching import functions_below, patched
 
-OPTIONS = ("-q", "-n", "0", "-m", "", "-p", "no:cacheprovider", "--timeout", "60", "--no-header")
+OPTIONS = ("-q", "-n", "0", "-m", "", "-p", "no:cacheprovider", "--timeout", "30", "--no-header")
 """The options of pytest in all trials."""
 
 SECONDS_MAX = 600.0
