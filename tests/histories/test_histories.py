@@ -17,7 +17,7 @@ from tests.histories.rounds import Report, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-SECONDS = 7.0
+SECONDS = 4.0
 
 
 async def rounds(backend: str, folder: Path, first_seed: int, rounds: Sequence[Sequence[str]]) -> Sequence[Report]:
