@@ -81,6 +81,8 @@ class Desk:
 
     google: FakeGoogle
     directory: Path
+    programs: Path
+    """The folder of the program ``gcloud`` that is run."""
     firestore: str = ""
     """Where the documents are; the fake has none."""
 
@@ -93,7 +95,7 @@ class Desk:
         token = self.directory / "token"
         token.write_text("ya29.not-a-token")
         variables = {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{self.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "CLOUDSDK_CONFIG": str(self.directory / "gcloud"),
             "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(token),
             "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",

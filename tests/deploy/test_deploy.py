@@ -46,7 +46,6 @@ from tests.deploy.desk import (
     Run,
 )
 from tests.deploy.fake_google import PROJECT_NUMBER, fake_google
-from tests.deploy.tools import need
 from workflow_core import Execution, Status, Thread, ThreadStatus
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -66,10 +65,9 @@ SECOND = {
 
 
 @pytest.fixture(scope="module")
-def module_desk(tmp_path_factory: pytest.TempPathFactory, firestore_emulator: str) -> Iterator[Desk]:
-    need("gcloud")
+def module_desk(tmp_path_factory: pytest.TempPathFactory, programs: Path, firestore_emulator: str) -> Iterator[Desk]:
     with fake_google() as google:
-        yield Desk(google, tmp_path_factory.mktemp("deploy"), firestore_emulator)
+        yield Desk(google, tmp_path_factory.mktemp("deploy"), programs, firestore_emulator)
         assert google.refused == [], "something went past the recording proxy"
 
 

@@ -107,11 +107,10 @@ def applied(terraform: Terraform) -> Resources:
 
 
 @pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def script(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Run:
     """What deploy.sh does with the same settings."""
-    need("gcloud")
     with fake_google() as google:
-        desk = Desk(google, tmp_path_factory.mktemp("deploy"))
+        desk = Desk(google, tmp_path_factory.mktemp("deploy"), programs)
         run = desk.run("deploy.sh", "--dry-run", "--skip-check", desk.settings(**SETTINGS))
     assert run.process.returncode == 0, run.process.stderr
     return run
@@ -244,17 +243,14 @@ def test_the_indexes_are_those_of_the_file(applied: Resources) -> None:
         assert bool(field["ttl_config"]) == spec.get("ttl", False)
 
 
-def test_the_archive_has_the_source_of_the_functions_and_is_the_same_each_time(tmp_path: Path) -> None:
-    need("gcloud")
+def test_the_archive_has_the_source_of_the_functions_and_is_the_same_each_time(desk: Desk, tmp_path: Path) -> None:
     wheel = tmp_path / "gorchestrate-1-py3-none-any.whl"
     wheel.write_bytes(b"wheel")
     archives = [tmp_path / "a.zip", tmp_path / "b.zip"]
-    with fake_google() as google:
-        desk = Desk(google, tmp_path)
-        for archive in archives:
-            run = desk.run("deploy.sh", "--skip-check", "--wheel", wheel, "--archive", archive, desk.settings())
-            assert run.process.returncode == 0, run.process.stderr
-        assert google.requests == []
+    for archive in archives:
+        run = desk.run("deploy.sh", "--skip-check", "--wheel", wheel, "--archive", archive, desk.settings())
+        assert run.process.returncode == 0, run.process.stderr
+    assert desk.google.requests == []
     assert archives[0].read_bytes() == archives[1].read_bytes()
     with ZipFile(archives[0]) as archive_file:
         names = archive_file.namelist()
