@@ -1,4 +1,7 @@
-"""What every test may ask for."""
+"""What every test may ask for, and which files are collected."""
+
+import re
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,25 @@ __all__ = [
     "postgresql_server",
     "postgresql_url",
 ]
+
+MAY_BE_SLOW = re.compile(r"mark\.slow|quarters")
+"""What the text of each file with slow tests has."""
+SLOW_ELSEWHERE = pytest.StashKey[list[str]]()
+"""Slow tests in files without it: `pytest -m slow` does not find them."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`pytest -m slow` imports no file without slow tests: that would take longer than many of them."""
+    if config.option.markexpr != "slow" or collection_path.suffix != ".py":
+        return None
+    return None if MAY_BE_SLOW.search(collection_path.read_text()) else True
+
+
+@pytest.hookimpl(tryfirst=True)  # before the slow tests are left out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    found = {path for path in {item.path for item in slow} if MAY_BE_SLOW.search(path.read_text())}
+    config.stash[SLOW_ELSEWHERE] = [item.nodeid for item in slow if item.path not in found]
 
 
 @pytest.fixture(scope="session", params=[0, *(pytest.param(part, marks=pytest.mark.slow) for part in (1, 2, 3))])
