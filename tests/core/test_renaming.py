@@ -522,7 +522,7 @@ class DeployingRun(CrashingRun):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 @given(SPECS, OPS, st.integers(0, 99))
 def test_with_every_name_changed_an_instance_does_what_it_had_done(spec: list[Spec], ops: list[Op], at: int) -> None:
     old = build(spec)
