@@ -1,6 +1,7 @@
 """What every test may ask for, and which files are collected."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,19 @@ MAY_BE_SLOW = re.compile(r"mark\.slow|quarters")
 SLOW_ELSEWHERE = pytest.StashKey[list[str]]()
 """Slow tests in files without it: `pytest -m slow` does not find them."""
 
+LONG = (
+    "/deploy/test_deploy.py",
+    "/emulator/test_stack.py",
+    "/histories/test_histories.py",
+    "/kill/test_crashes.py",
+    "/simulation/test_bugs.py",
+    "/simulation/test_plain.py",
+    "/simulation/test_simulation.py",
+    "/tests/test_benchmarks.py",
+    "/tests/test_types.py",
+)
+"""The files that take longest. They come first, or one process would go on with the last one alone."""
+
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """`pytest -m slow` imports no file without slow tests: that would take longer than many of them."""
@@ -36,6 +50,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)  # before the slow tests are left out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Orders the files, and checks where slow tests are. A process takes one file after the other."""
+    counts = Counter(item.path for item in items)
+    items.sort(key=lambda item: (not item.path.as_posix().endswith(LONG), -counts[item.path], item.path))
     slow = [item for item in items if item.get_closest_marker("slow")]
     found = {path for path in {item.path for item in slow} if MAY_BE_SLOW.search(path.read_text())}
     config.stash[SLOW_ELSEWHERE] = [item.nodeid for item in slow if item.path not in found]

@@ -36,8 +36,9 @@ def serve(main_program: str, path: str) -> None:
         listener.bind(path)
         listener.listen()
         os.write(1, b"ready\n")
+        watched: list[Any] = [0, learned, listener]
         while True:
-            ready = select.select([0, learned, listener], [], [])[0]
+            ready = select.select(watched, [], [])[0]
             if 0 in ready:
                 return
             if learned in ready:
