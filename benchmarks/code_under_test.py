@@ -28,6 +28,7 @@ _MODULES = {
     "open_server": ("cloud_adapter.hosting.dev_server", "cloud_adapter.hosting.server", "cloud_adapter.server"),
     "create_server": ("cloud_adapter.server",),
     "prefer_latency": ("cloud_adapter.hosting.dev_server",),
+    "collect_rarely": ("cloud_adapter.hosting.garbage",),
     "running_stack": ("cloud_adapter.hosting.local_stack", "cloud_adapter.emulators"),
     "create_worker": ("cloud_adapter.http.worker", "cloud_adapter.worker"),
     "OidcVerifier": ("cloud_adapter.http.auth", "cloud_adapter.auth"),

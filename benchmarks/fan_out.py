@@ -195,6 +195,8 @@ async def serving(runtime: Any) -> AsyncIterator[Any]:
         yield runtime.engine
         return
     worker = find("create_worker")(runtime.engine, find("OidcVerifier").from_settings(runtime.settings))
+    with contextlib.suppress(ImportError):  # older versions do not have it
+        find("collect_rarely")()  # as a service on Cloud Run does
     listener = find("listen")("127.0.0.1", int(runtime.settings.worker_url.rpartition(":")[2]))
     server = uvicorn.Server(uvicorn.Config(worker, http="h11", log_config=None, access_log=False, lifespan="off"))
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -359,6 +359,7 @@ def tasks_emulator(
             for name in queue or []:
                 console.print(f"  {name}")
             sys.stdout.flush()
+            prefer_latency()
             await ended.wait()
 
     logs.configure("INFO", text=sys.stderr.isatty())

@@ -69,10 +69,19 @@ async def within(
         Exception: the awaitable raised it, or one of ``watched`` ended with it.
         RuntimeError: the awaitable raised something other than an ``Exception``, or cancelled itself.
     """
+    woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(_: object = None) -> None:
+        if not woken.done():
+            woken.set_result(None)
+
     work = asyncio.ensure_future(_awaited(awaitable))
-    limits = [] if limit is None else [asyncio.ensure_future(clock.sleep(max(0.0, limit.total_seconds())))]
+    for future in (work, *watched):
+        future.add_done_callback(wake)
+    # Not a task that sleeps, nor ``asyncio.wait``: this takes half of the time.
+    forget = None if limit is None else clock.call_later(max(0.0, limit.total_seconds()), wake)
     try:
-        await asyncio.wait([work, *limits, *watched], return_when=asyncio.FIRST_COMPLETED)
+        await woken
         if work.done():
             return call(work.result)
         for future in watched:
@@ -81,8 +90,10 @@ async def within(
         assert limit is not None
         raise TimedOut(f"{what} took longer than {limit.total_seconds():g} s")
     finally:
-        for timer in limits:
-            timer.cancel()
+        if forget is not None:
+            forget()
+        for future in watched:
+            future.remove_done_callback(wake)
         if not work.done():
             work.cancel()
             await asyncio.wait([work])

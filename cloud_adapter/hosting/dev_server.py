@@ -21,6 +21,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from cloud_adapter.hosting.embedded import InProcessRuntime
+from cloud_adapter.hosting.garbage import collect_rarely
 from cloud_adapter.hosting.runtimes import Runtime, runtime_for
 from cloud_adapter.http.api import create_api
 from cloud_adapter.http.authentication import OPEN, Authentication
@@ -47,12 +48,11 @@ would otherwise keep the process forever."""
 def prefer_latency() -> None:
     """Tunes this process for short pauses. Call it after all imports.
 
-    Otherwise each full garbage collection scans all imported objects, which takes tens of ms, and the thread that
-    writes to SQLite waits up to 5 ms for the event loop each time it returns from the disk.
+    Garbage is collected rarely; see ``collect_rarely``. The thread that writes to SQLite would otherwise wait up to 5
+    ms for the event loop each time it returns from the disk.
     """
     gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 50, 100)
+    collect_rarely()
     sys.setswitchinterval(0.0005)
 
 

@@ -21,6 +21,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
+from cloud_adapter.hosting.garbage import collect_rarely
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -55,7 +56,8 @@ class WarmUp:
         self.credentials: Credentials | None = None
 
     def run(self, fetches: Iterable[Callable[[], object]], modules: Iterable[str] = MODULES) -> None:
-        """Imports the modules, and makes the calls and finds the credentials in the meantime.
+        """Imports the modules, and makes the calls and finds the credentials in the meantime. From then on, garbage is
+        collected rarely.
 
         Args:
             fetches: wait for the network. Each is called in a thread of its own, and must not import anything.
@@ -72,6 +74,7 @@ class WarmUp:
             _imported(module)
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
+        collect_rarely()  # before the fork: a collection would copy the memory that the processes share
 
     def _find_credentials(self) -> None:
         import google.auth

@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 from cloud_adapter.ports import Clock
@@ -124,16 +125,23 @@ class QueueRunner(Generic[P]):
                     if not number % SENT_AT_A_TIME:
                         await asyncio.sleep(0)  # lets other tasks run
                 self._progress.set()
-                at = self.rules.next_event(now)
-                if at is None:
-                    await self._changed.wait()
-                else:
-                    # Negative if time has passed since `now`. The next round then starts at once.
-                    seconds = min((at - self._clock.now()).total_seconds(), SLEEP_SECONDS_MAX)
-                    await first_of(self._changed.wait(), self._clock.sleep(seconds))
+                await self._change(self.rules.next_event(now))
         except Exception:
             logger.exception("the queue has stopped: this is a defect of gorchestrate")
             raise
+
+    async def _change(self, at: datetime | None) -> None:
+        """Waits until the rules may have changed, or until that time."""
+        if at is None:
+            await self._changed.wait()
+            return
+        # Negative if time has passed since the rules were asked. The next round then starts at once.
+        seconds = min((at - self._clock.now()).total_seconds(), SLEEP_SECONDS_MAX)
+        forget = self._clock.call_later(seconds, self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            forget()
 
     async def _attempt(self, entry: Entry[P]) -> None:
         reply = Reply(acknowledged=False, responded=False)

@@ -11,6 +11,7 @@ from google.cloud.firestore_v1 import types
 from google.cloud.firestore_v1._helpers import decode_dict
 
 from cloud_adapter.stores.firestore.reads import ReadDocument, read_request
+from cloud_adapter.stores.firestore.recent_histories import HISTORIES_MAX, RecentHistories
 from cloud_adapter.stores.firestore.writes import Writes
 from tests.contract.test_firestore_writes import DATABASE, VALUES
 
@@ -50,3 +51,20 @@ def test_a_document_that_does_not_exist(client: AsyncClient) -> None:
 def test_a_request_names_the_fields_to_read() -> None:
     assert list(read_request("a/b", ["x", "y"]).mask.field_paths) == ["x", "y"]
     assert not read_request("a/b", None).HasField("mask")
+
+
+def test_entries_are_only_known_in_the_version_in_which_they_were_kept() -> None:
+    histories = RecentHistories()
+    histories.keep("a/b", 1, ["0 {}"])
+    assert histories.take("a/b", 2) is None
+    histories.keep("a/b", 2, ["0 {}", "1 {}"])
+    assert histories.take("a/b", 2) == ["0 {}", "1 {}"]
+    assert histories.take("a/b", 2) is None, "the commit that follows replaces that version"
+
+
+def test_the_oldest_histories_are_forgotten() -> None:
+    histories = RecentHistories()
+    for number in range(HISTORIES_MAX + 1):
+        histories.keep(f"a/{number}", 1, [])
+    assert histories.take("a/0", 1) is None
+    assert histories.take("a/1", 1) == []

@@ -264,7 +264,7 @@ def test_a_load_reads_the_history_only_if_it_is_wanted(use: Use) -> None:
     use(work)
 
 
-def test_the_history_is_read_by_one_commit_in_50(use: Use) -> None:
+def test_a_store_reads_a_history_once(use: Use) -> None:
     async def work(store: FirestoreStore, client: RecordingClient) -> None:
         await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
         instance = await store.load("pizza", "order-1")
@@ -272,8 +272,22 @@ def test_the_history_is_read_by_one_commit_in_50(use: Use) -> None:
         for number in range(1, 201):
             instance = await store.commit(replace(changed(instance), new_entries=some_entries(number, 1)))
         calls = client.taken()
-        assert (calls.count("Commit"), calls.count("GetDocument")) == (200, 4)
+        assert (calls.count("Commit"), calls.count("GetDocument")) == (200, 1)
         assert (await store.load("pizza", "order-1", history=True)).history == kept_entries(some_entries(0, 201))
+
+    use(work)
+
+
+def test_a_history_that_others_have_changed_is_read_again(use: Use) -> None:
+    async def work(store: FirestoreStore, client: RecordingClient) -> None:
+        await store.create(replace(an_instance(), new_entries=some_entries(0, 1)))
+        loaded = await store.load("pizza", "order-1")
+        instance = await store.commit(replace(changed(loaded), new_entries=some_entries(1, 50)))
+        instance = await FirestoreStore(client).commit(replace(changed(instance), new_entries=some_entries(51, 44)))
+        client.taken()
+        await store.commit(replace(changed(instance), new_entries=some_entries(95, 5)))
+        assert client.taken() == ["GetDocument", "Commit"]
+        assert (await store.load("pizza", "order-1", history=True)).history == kept_entries(some_entries(0, 100))
 
     use(work)
 

@@ -189,7 +189,7 @@ def test_idle_waits_for_what_waits_for_a_place_or_a_token(limits: RateLimits) ->
 class StoppedClock(ManualClock):
     """A clock that cannot wait."""
 
-    async def sleep(self, seconds: float) -> None:
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], object]:
         raise OSError("no timer")
 
 

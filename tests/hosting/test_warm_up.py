@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from google.auth.credentials import AnonymousCredentials
 from pizza import PizzaOrder
 
 from cloud_adapter.errors import Unavailable
-from cloud_adapter.hosting import warm_up
+from cloud_adapter.hosting import garbage, warm_up
 from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.service import Service
 from cloud_adapter.hosting.warm_up import WarmUp
@@ -69,6 +70,13 @@ def test_without_credentials_it_starts_and_the_first_request_gets_the_error(
 
     with pytest.raises(Unavailable, match=r"missing\.json"):
         asyncio.run(load())
+
+
+def test_garbage_is_collected_rarely_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:1")
+    WarmUp().run([], modules=[])
+    assert gc.get_freeze_count() > 10_000
+    assert gc.get_threshold() == (garbage.OBJECTS_MIN, garbage.YOUNG_MAX, garbage.MIDDLE_MAX)
 
 
 def test_neither_a_missing_module_nor_a_failed_fetch_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

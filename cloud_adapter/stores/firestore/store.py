@@ -13,7 +13,7 @@ would break this.
 
 The entries of a history are an array, which loads leave out. A commit adds its entries with a transform of the same
 write, so it does not have to know the others. To remove entries, it reads the array first, in the version that it
-replaces.
+replaces, unless an earlier commit of this store has written them; see ``recent_histories``.
 
 ``deploy/firestore.indexes.json`` declares what each query needs:
 
@@ -88,6 +88,7 @@ from cloud_adapter.stores.firestore.documents import (
 )
 from cloud_adapter.stores.firestore.keys import expired_keys, unexpired_keys
 from cloud_adapter.stores.firestore.queries import TIMES, cursor_id, due_instances, listing, owners, summaries
+from cloud_adapter.stores.firestore.recent_histories import RecentHistories
 from cloud_adapter.stores.firestore.refusals import WRITE_ATTEMPTS_MAX, contended, refused
 from cloud_adapter.stores.firestore.shards import ONE_SHARD, Shards, add_shards, run_merged
 from cloud_adapter.stores.firestore.writes import Writes
@@ -129,6 +130,7 @@ class FirestoreStore:
         shards: Shards = ONE_SHARD,
     ) -> None:
         self._shards = shards
+        self._histories = RecentHistories()
         self._calls = Calls(client, project, database, credentials, timeout_seconds)
 
     def connect(self) -> None:
@@ -177,8 +179,8 @@ class FirestoreStore:
     ) -> Instance:
         """See ``ports.Store.commit``. If a key is recorded and there is also a conflict, it raises ``Conflict``.
 
-        A commit takes one RPC. It takes one more if it ``replaces_history``, and two more if an expired key is used
-        again before the TTL policy has deleted it.
+        A commit takes one RPC. It takes one more if it ``replaces_history`` that is not known, and two more if an
+        expired key is used again before the TTL policy has deleted it.
 
         Raises:
             TooLarge: also if the responses of the keys have more than ``RESPONSES_BYTES_MAX``.
@@ -190,9 +192,13 @@ class FirestoreStore:
             raise Conflict(f"{instance.workflow!r} {instance.id!r} was not loaded, so its version cannot be compared")
         async with self._calls.begin() as client:
             reference = instance_reference(client, instance.workflow, instance.id)
+            stored = self._histories.take(reference.path, instance.version)
             if replaces_history(instance):
-                document = self._document_of(instance, await self._stored_entries(client, reference, instance))
+                if stored is None:
+                    stored = await self._stored_entries(client, reference, instance)
+                document = self._document_of(instance, stored)
                 update = update_of(instance, document, replaces_history=True)
+                stored = ()
             expired: Mapping[str, Snapshot] = {}
             for _ in range(WRITE_ATTEMPTS_MAX):
                 writes = self._calls.writes(client)
@@ -202,7 +208,7 @@ class FirestoreStore:
                 for entry in taken:
                     writes.delete(entry_reference(client, entry))
                 try:
-                    return written(instance, await self._commit(client, writes, instance), document["entries_bytes"])
+                    version = await self._commit(client, writes, instance)
                 except AlreadyExists:
                     if not keys:
                         raise
@@ -213,6 +219,10 @@ class FirestoreStore:
                     raise Conflict(
                         f"{instance.workflow!r} {instance.id!r} is no longer at version {instance.version}: {error}"
                     ) from error
+                else:
+                    if stored is not None:
+                        self._histories.keep(reference.path, version, [*stored, *document["entries"]])
+                    return written(instance, version, document["entries_bytes"])
         raise contended(instance)
 
     async def post(self, entry: InboxEntry) -> None:
