@@ -13,12 +13,16 @@ WORKER_AUTH=oidc
 # Keeps what an earlier canary has found, so that tasks are not refused while a new one is on its way.
 choose_worker_auth() {
   local command=(gcloud functions describe "$WORKER_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
-    --format='value(serviceConfig.environmentVariables.GORCHESTRATE_WORKER_AUTH)') output
+    --format='value(serviceConfig.environmentVariables.GORCHESTRATE_WORKER_AUTH)') output iam='^iam$'
+  if [[ $HOSTING == run ]]; then
+    command=(gcloud run services describe "$WORKER_FUNCTION" "${RUN_PLACE[@]}" --format=json)
+    iam='"name": "GORCHESTRATE_WORKER_AUTH",[[:space:]]*"value": "iam"'
+  fi
   show "${command[@]}"
   if $DRY_RUN; then return; fi
   if ! output=$("${command[@]}" 2>&1); then
     is_missing "$output" || die "cannot tell how the worker checks tokens: $output"
-  elif [[ $output == iam ]] && is_private; then
+  elif [[ $output =~ $iam ]] && is_private; then
     WORKER_AUTH=iam
   fi
 }
@@ -105,4 +109,4 @@ is_private() {
 
 PUBLIC_WORKER="the worker is not private: allUsers or allAuthenticatedUsers has a role on it or on the project, or Cloud Run's \
 check of tokens is switched off. Remove that, and run this script again"
-CANARY_LOGS="Read its log: gcloud functions logs read"
+CANARY_LOGS="Read its log: gcloud run services logs read"

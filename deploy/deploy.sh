@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Creates or updates all resources of a deployment, and deploys the two functions. You can run it repeatedly.
+# Creates or updates all resources of a deployment, and deploys the two functions or services. You can run it repeatedly.
 #
 #   deploy/deploy.sh [--dry-run] [--skip-check] [--wheel FILE] [SETTINGS]
 #   deploy/deploy.sh [--dry-run] --rollback [SETTINGS]
@@ -25,6 +25,8 @@ source "$HERE/accounts.sh"
 source "$HERE/database.sh"
 # shellcheck source=deploy/functions.sh
 source "$HERE/functions.sh"
+# shellcheck source=deploy/image.sh
+source "$HERE/image.sh"
 # shellcheck source=deploy/traffic.sh
 source "$HERE/traffic.sh"
 # shellcheck source=deploy/monitoring.sh
@@ -88,6 +90,7 @@ main() {
   name_release
   find_project
   enable_apis
+  refuse_functions
   create_database
   claim_database
   schedule_backups
@@ -100,6 +103,7 @@ main() {
   grant_build_roles
   create_keys
   stage_source
+  build_image
   deploy_worker
   try_worker
   deploy_api

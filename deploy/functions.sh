@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# The two functions: their settings, who may call them, and from where. Source this file, do not run it.
+# The two functions, or services: their settings, who may call them, and from where. Source this file, do not run it.
 
-# deploy_function NAME ENTRY_POINT ACCOUNT TIMEOUT INSTANCES_MAX [OPTION...]
+# deploy_function NAME ENTRY_POINT ACCOUNT TIMEOUT INSTANCES_MAX INGRESS [OPTION...]
 deploy_function() {
-  local name=$1 entry_point=$2 account=$3 timeout=$4 instances_max=$5 joined
-  local variables=() options=() removed=() secrets=() removed_secrets=()
-  shift 5
+  local name=$1 entry_point=$2 account=$3 timeout=$4 instances_max=$5 reach=$6 joined
+  local deploy=() variables=() options=() removed=() secrets=() removed_secrets=()
+  shift 6
   variables=(
     GORCHESTRATE_BACKEND=cloud
     "GORCHESTRATE_LEASE_SECONDS=$LEASE_SECONDS"
@@ -36,22 +36,29 @@ deploy_function() {
   fi
   if [[ -n $KMS_KEY ]]; then variables+=("GORCHESTRATE_KMS_KEY=$KMS_KEY"); fi
   add_keys "$account"
+  if [[ $HOSTING == run ]]; then
+    deploy=(gcloud run deploy "$name" "${RUN_PLACE[@]}" --image="$IMAGE")
+    variables+=("FUNCTION_TARGET=$entry_point")
+    if [[ -n $reach ]]; then options+=(--ingress="$(run_ingress "$reach")"); fi
+  else
+    deploy=(gcloud functions deploy "$name" --gen2 "${RUN_PLACE[@]}" --source="$STAGE" --entry-point="$entry_point"
+      --runtime="$RUNTIME" --trigger-http --serve-all-traffic-latest-revision)
+    if [[ -n $BUILD_EMAIL ]]; then options+=(--build-service-account="projects/$PROJECT/serviceAccounts/$BUILD_EMAIL"); fi
+    if [[ -n $reach ]]; then options+=(--ingress-settings="$reach"); fi
+  fi
   joined=$(joined_variables "${variables[@]}")
   if ((${#removed[@]})); then options+=("--remove-env-vars=$(joined_names "${removed[@]}")"); fi
   if ((${#secrets[@]})); then options+=("--update-secrets=$(joined_names "${secrets[@]}")"); fi
   if ((${#removed_secrets[@]})); then options+=("--remove-secrets=$(joined_names "${removed_secrets[@]}")"); fi
-  if [[ -n $BUILD_EMAIL ]]; then options+=(--build-service-account="projects/$PROJECT/serviceAccounts/$BUILD_EMAIL"); fi
   # update-env-vars, not set-env-vars: keeps variables and secrets that the user added.
-  run gcloud functions deploy "$name" --gen2 --project="$PROJECT" --region="$REGION" \
-    --source="$STAGE" --entry-point="$entry_point" --runtime="$RUNTIME" --trigger-http \
-    --service-account="$account" ${options[@]+"${options[@]}"} --update-env-vars="$joined" \
+  run "${deploy[@]}" --service-account="$account" ${options[@]+"${options[@]}"} --update-env-vars="$joined" \
     --memory="$MEMORY" --cpu="$CPU" --concurrency="$CONCURRENCY" --timeout="$timeout" \
-    --min-instances="$INSTANCES_MIN" --max-instances="$instances_max" --serve-all-traffic-latest-revision "$@"
+    --min-instances="$INSTANCES_MIN" --max-instances="$instances_max" "$@"
   serve_deployed "$name"
 }
 
 deploy_worker() {
-  say "Function $WORKER_FUNCTION: private, reachable only by Cloud Tasks and Cloud Scheduler"
+  say "$KIND $WORKER_FUNCTION: private, reachable only by Cloud Tasks and Cloud Scheduler"
   choose_worker_auth
   send_worker
   check_worker_url
@@ -61,7 +68,7 @@ deploy_worker() {
 
 send_worker() {
   deploy_function "$WORKER_FUNCTION" worker "$WORKER_EMAIL" "$WORKER_TIMEOUT" "$WORKER_INSTANCES_MAX" \
-    --no-allow-unauthenticated --ingress-settings=internal-only
+    internal-only --no-allow-unauthenticated
 }
 
 check_worker_url() {
@@ -75,9 +82,8 @@ check_worker_url() {
 }
 
 deploy_api() {
-  local options=(--no-allow-unauthenticated)
-  if $PUBLIC; then options=(--allow-unauthenticated); fi
-  if [[ -n $INGRESS ]]; then options+=(--ingress-settings="$INGRESS"); fi
-  say "Function $API_FUNCTION: $($PUBLIC && echo 'public' || echo 'private')"
-  deploy_function "$API_FUNCTION" api "$API_EMAIL" "$API_TIMEOUT" "$API_INSTANCES_MAX" "${options[@]}"
+  local option=--no-allow-unauthenticated
+  if $PUBLIC; then option=--allow-unauthenticated; fi
+  say "$KIND $API_FUNCTION: $($PUBLIC && echo 'public' || echo 'private')"
+  deploy_function "$API_FUNCTION" api "$API_EMAIL" "$API_TIMEOUT" "$API_INSTANCES_MAX" "$INGRESS" "$option"
 }

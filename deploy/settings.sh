@@ -13,7 +13,7 @@ REQUIRED=(
   LEASE_SECONDS RECOVERY_SCHEDULE SECRET_KEYS CALLBACK_KEYS SESSION_KEYS LOG_LEVEL
 )
 OPTIONAL=(
-  ACCESS ACTIVITY_QUEUE ALERTS BUILD_ACCOUNT DAILY_BACKUPS INDEX_SHARDS INGRESS KMS_KEY LAZY_TIMER_SECONDS PITR PUBLIC_URL
+  ACCESS ACTIVITY_QUEUE ALERTS BUILD_ACCOUNT DAILY_BACKUPS HOSTING INDEX_SHARDS INGRESS KMS_KEY LAZY_TIMER_SECONDS PITR PUBLIC_URL
   QUEUES RATE_LIMIT SHARDED_INDEXES WEEKLY_BACKUPS
 )
 
@@ -67,6 +67,7 @@ check_settings() {
   # A longer name has no deterministic URL: the host's first label has 63 characters, 14 of them for the project.
   hint='lower-case letters, digits and hyphens, at most 49 of them'
   expect '^[a-z][a-z0-9-]{0,47}[a-z0-9]$' "$hint" API_FUNCTION WORKER_FUNCTION
+  expect '^(functions|run)$' 'write functions or run, or nothing' HOSTING
   expect '^python3[0-9]+$' 'write a Python runtime such as python313' RUNTIME
   expect '^(true|false)$' 'write true or false' PUBLIC UI PITR
   expect '^([1-9][0-9]?d|[1-9][0-9]?w|none)$' 'write how long a backup is kept, such as 7d or 14w, or none' \
@@ -132,6 +133,9 @@ derive() {
   TASKS_EMAIL="$TASKS_ACCOUNT@$PROJECT.iam.gserviceaccount.com"
   BUILD_EMAIL=$BUILD_ACCOUNT
   if [[ -n $BUILD_ACCOUNT && $BUILD_ACCOUNT != *@* ]]; then BUILD_EMAIL="$BUILD_ACCOUNT@$PROJECT.iam.gserviceaccount.com"; fi
+  KIND=Function
+  if [[ $HOSTING == run ]]; then KIND=Service; fi
+  REPOSITORY=$WORKER_FUNCTION # of images, in Artifact Registry
   RECOVERY_JOB="$WORKER_FUNCTION-recover"
   FAILED_METRIC="$WORKER_FUNCTION-failed-instances"
   local number

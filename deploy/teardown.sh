@@ -43,9 +43,7 @@ main() {
   local at=(--project="$PROJECT" --location="$REGION")
   say "Scheduler job $RECOVERY_JOB"
   remove gcloud scheduler jobs delete "$RECOVERY_JOB" "${at[@]}"
-  say "Functions"
-  remove gcloud functions delete "$API_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
-  remove gcloud functions delete "$WORKER_FUNCTION" --gen2 --project="$PROJECT" --region="$REGION"
+  remove_functions
   local queue
   find_queues
   for queue in "${ALL_QUEUES[@]}"; do
@@ -75,6 +73,21 @@ main() {
   else
     say "The database $DATABASE and the keys are kept. Pass --delete-data to delete them."
   fi
+}
+
+remove_functions() {
+  local name
+  say "${KIND}s"
+  for name in "$API_FUNCTION" "$WORKER_FUNCTION"; do
+    if [[ $HOSTING == run ]]; then
+      remove gcloud run services delete "$name" "${RUN_PLACE[@]}"
+    else
+      remove gcloud functions delete "$name" --gen2 "${RUN_PLACE[@]}"
+    fi
+  done
+  [[ $HOSTING == run ]] || return 0
+  say "Images in the repository $REPOSITORY"
+  remove gcloud artifacts repositories delete "$REPOSITORY" --project="$PROJECT" --location="$REGION"
 }
 
 # Adds the queues that the deployment had before, and removes its mark from the database.

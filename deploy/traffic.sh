@@ -3,9 +3,11 @@
 # `deploy.sh --rollback`. Source this file, do not run it.
 
 # Each revision has the time of its deployment in GORCHESTRATE_RELEASE. By it, a rollback finds revisions that belong together.
-RELEASE=RELEASE
+# So has each image with HOSTING=run.
+RELEASE=RELEASE IMAGE=IMAGE
 name_release() {
   if ! $DRY_RUN; then RELEASE=$(date -u +%Y%m%dT%H%M%SZ); fi
+  IMAGE=$REGION-docker.pkg.dev/$PROJECT/$REPOSITORY/source:$RELEASE
 }
 
 # serve_deployed SERVICE: the newest revision must get all requests. After a rollback, the traffic is on a revision, and

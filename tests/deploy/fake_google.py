@@ -25,6 +25,7 @@ from tests.http_target import threaded_server
 
 PROJECT_NUMBER = "123456789012"
 HOSTS = (
+    "artifactregistry",
     "cloudbuild",
     "cloudfunctions",
     "cloudresourcemanager",
@@ -37,6 +38,7 @@ HOSTS = (
     "run",
     "secretmanager",
     "serviceusage",
+    "storage",
 )
 MAPS = ("environmentVariables",)
 """What an update replaces as a whole."""
@@ -132,8 +134,9 @@ class FakeGoogle:
         path = re.sub(r"^projects/-/(serviceAccounts/[^@]+@([^.]+))", r"projects/\2/\1", path)
         resource, _, verb = path.partition(":")
         if request.host == "storage.googleapis.com":
-            self.uploads.append(raw)
-            return 200, {}
+            return 200, self._storage(request, resource, raw)
+        if resource.endswith("/builds") and request.method == "POST":
+            return 200, self._build(f"{resource}/build-1", request.body)
         if request.host.startswith("serviceusage"):
             return self._service_usage(request, resource, verb)
         if request.host.startswith("cloudresourcemanager") and not verb:
@@ -181,6 +184,40 @@ class FakeGoogle:
         name = resource.rpartition("/")[2]
         return 200, {"name": resource, "state": "ENABLED" if name in self.enabled else "DISABLED"}
 
+    def _storage(self, request: Request, path: str, raw: bytes) -> Json:
+        """The answer to a request about a bucket or an object; what is uploaded is kept."""
+        if request.method != "GET":
+            if request.query.get("uploadType") == "multipart":  # the second part, without its headers
+                boundary = raw.partition(b"\n")[0].strip()
+                raw = (
+                    re.split(rb"\r?\n\r?\n", raw.split(boundary)[2], maxsplit=1)[1]
+                    .removesuffix(b"\n")
+                    .removesuffix(b"\r")
+                )
+            self.uploads.append(raw)
+            return {
+                "name": request.query.get("name", ""),
+                "bucket": "sources",
+                "generation": "1",
+                "size": str(len(raw)),
+            }
+        if path.endswith("/b"):
+            return {"items": [{"id": request.query["prefix"]}]}
+        return {"name": path.rpartition("/")[2], "storageClass": "STANDARD", "locationType": "region"}
+
+    def _build(self, name: str, body: Json) -> Json:
+        """Starts a build that has succeeded."""
+        build = body | {
+            "id": "build-1",
+            "projectId": "my-project",
+            "status": "SUCCESS",
+            "logUrl": "https://build",
+            "createTime": "2025-01-01T00:00:00Z",
+        }
+        self._put(name, build)
+        kind = "type.googleapis.com/google.devtools.cloudbuild.v1.BuildOperationMetadata"
+        return {"name": "operations/build/1", "metadata": {"@type": kind, "build": build | {"name": name}}}
+
     def _resource(self, request: Request, path: str) -> tuple[int, Json]:
         if request.method == "GET" and path.endswith(("/indexes", "/fields")):
             return 200, self._listed(path, request.query.get("filter", ""))
@@ -189,6 +226,8 @@ class FakeGoogle:
         kind = path.rpartition("/")[2]
         if request.method == "GET" and kind in ("alertPolicies", "backupSchedules", "dashboards"):
             return 200, {kind: self._below(path)}
+        if request.method == "POST" and path.startswith("namespaces/"):
+            return 200, self.run.create(f"{path}/{request.body['metadata']['name']}", request.body)
         if request.method == "POST":
             name = path if request.host.startswith("run") else f"{path}/{self._new_id(request)}"
             if name in self.resources:
@@ -223,6 +262,7 @@ class FakeGoogle:
         return str(
             query.get("functionId")
             or query.get("databaseId")
+            or query.get("repositoryId")
             or query.get("secretId")
             or query.get("documentId")
             or body["name"].rpartition("/")[2]
@@ -241,8 +281,7 @@ class FakeGoogle:
     def _deliver(self, name: str) -> None:
         """Delivers a task to the worker. If it fails, the task stays and tells why."""
         task = self.resources[name]["httpRequest"]
-        workers = [body for path, body in self.resources.items() if path.endswith("/functions/gorchestrate-worker")]
-        checks = workers[0]["serviceConfig"]["environmentVariables"]["GORCHESTRATE_WORKER_AUTH"] == "oidc"
+        checks = self.run.variables("gorchestrate-worker")["GORCHESTRATE_WORKER_AUTH"] == "oidc"
         status = 401 if self.removes_signatures and checks else 200
         self.deliveries.append((task["url"], status))
         if status == 200:
@@ -285,7 +324,10 @@ class FakeGoogle:
     @staticmethod
     def _done(request: Request, body: Json) -> Json:
         """The answer to a change: an operation where the API has one, else the resource itself."""
-        if not request.host.startswith(("firestore", "cloudfunctions")) or "/documents/" in request.path:
+        if (
+            not request.host.startswith(("artifactregistry", "cloudfunctions", "firestore"))
+            or "/documents/" in request.path
+        ):
             return body
         name = "/".join(request.path.split("/")[2:6]) + "/operations/1"
         return {"name": name, "done": True, "metadata": {}, "response": {"@type": "type.googleapis.com/x"} | body}

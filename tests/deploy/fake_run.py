@@ -26,9 +26,45 @@ class FakeRun:
         _, project, _, region, _, name = function.split("/")
         path = f"namespaces/{project}/services/{name}"
         service = self.resources.setdefault(path, self._service(project, region, name))
+        variables = config.get("environmentVariables", {})
+        env = [{"name": n, "value": v} for n, v in variables.items()]
+        service["spec"]["template"] = {"metadata": {}, "spec": {"containers": [{"image": "i", "env": env}]}}
+        if config.get("allTrafficOnLatestRevision") and not self.pinned:
+            service["spec"]["traffic"] = [{"latestRevision": True, "percent": 100}]
+        self._add_revision(path)
+
+    def create(self, path: str, body: Json) -> Json:
+        """Creates a service from an image, with its first revision."""
+        _, project, _, name = path.split("/")
+        service = self.resources[path] = self._service(project, "us-central1", name)
+        service["spec"]["template"] = body["spec"]["template"]
+        self._annotate(service, body)
+        self._add_revision(path)
+        return service
+
+    def replace(self, path: str, body: Json) -> Json:
+        """Replaces a service: its traffic, and its template, of which there is then a new revision."""
+        service = self.resources[path]
+        if not self.refuses_traffic:
+            service["spec"]["traffic"] = body["spec"]["traffic"]
+        self._annotate(service, body)
+        if body["spec"]["template"] != service["spec"]["template"]:
+            service["spec"]["template"] = body["spec"]["template"]
+            self._add_revision(path)
+        elif not self.refuses_traffic:
+            self._apply(service)
+        return service
+
+    @staticmethod
+    def _annotate(service: Json, body: Json) -> None:
+        service["metadata"]["annotations"] |= body["metadata"].get("annotations", {})
+
+    def _add_revision(self, path: str) -> None:
+        """Adds a revision of a service's template."""
+        _, project, _, name = path.split("/")
+        service = self.resources[path]
         self.created += 1
         revision = f"{name}-{self.created:05d}-abc"
-        variables = config.get("environmentVariables", {})
         self.resources[f"namespaces/{project}/revisions/{revision}"] = {
             "apiVersion": "serving.knative.dev/v1",
             "kind": "Revision",
@@ -38,21 +74,19 @@ class FakeRun:
                 "creationTimestamp": f"2025-01-01T00:{self.created // 60:02d}:{self.created % 60:02d}Z",
                 "labels": {"serving.knative.dev/service": name},
             },
-            "spec": {"containers": [{"image": "i", "env": [{"name": n, "value": v} for n, v in variables.items()]}]},
+            "spec": service["spec"]["template"]["spec"],
             "status": {"conditions": [{"type": "Ready", "status": "True"}]},
         }
-        if config.get("allTrafficOnLatestRevision") and not self.pinned:
-            service["spec"]["traffic"] = [{"latestRevision": True, "percent": 100}]
         service["status"] |= {"latestCreatedRevisionName": revision, "latestReadyRevisionName": revision}
         self._apply(service)
 
-    def replace(self, path: str, body: Json) -> Json:
-        """Replaces a service: only its traffic is looked at."""
-        service = self.resources[path]
-        if not self.refuses_traffic:
-            service["spec"]["traffic"] = body["spec"]["traffic"]
-            self._apply(service)
-        return service
+    def variables(self, name: str) -> dict[str, str]:
+        """The variables of the only service of this name."""
+        (service,) = [
+            body for path, body in self.resources.items() if path.endswith(f"/services/{name}") and "spec" in body
+        ]
+        (container,) = service["spec"]["template"]["spec"]["containers"]
+        return {variable["name"]: variable.get("value", "") for variable in container["env"]}
 
     def revisions(self, selector: str) -> Json:
         """The revisions of a service."""
