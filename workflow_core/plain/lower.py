@@ -111,7 +111,7 @@ class Lowering:
 
     def _locals(self, part: Part, keys: Iterable[str]) -> tuple[Local, ...]:
         where = f"in {part.frame.source.place(part.line)}"
-        return tuple(self._types.local(key, where) for key in sorted(keys))
+        return tuple(self._types.local(key, where, is_stored=True) for key in sorted(keys))
 
     # --- statements --------------------------------------------------------------------------
 
@@ -214,7 +214,7 @@ class Lowering:
         for name in names:
             key = part.frame.key(name)
             if (passed := self._reading.passed.get(key)) is not None:
-                outputs.up.append((name, self._types.local(passed[0], where), passed[1]))
+                outputs.up.append((name, self._types.local(passed[0], where, is_stored=True), passed[1]))
             elif not any(name in derived.names for derived in part.derived):
                 outputs.own.append((name, self._types.local(key, where)))
         return outputs
