@@ -173,15 +173,17 @@ class Lowering:
             value = ast.fix_missing_locations(ast.copy_location(ast.Tuple([node, variables], ast.Load()), node))
         block = expression_block(part.frame.source, inputs.names, inputs.before, value, self._reading.constants)
         if not written:
-            return OfFrame(lambda workflow, frame: block(workflow, *inputs.of(frame)), place=part.place)
+            constant = bool(node.value) if isinstance(node, ast.Constant) else None
+            compute = lambda workflow, frame: block(workflow, *inputs.of(frame))  # noqa: E731
+            return OfFrame(compute, place=part.place, constant=constant)
         outputs = self._outputs(part, written)
 
-        def compute(workflow: Any, frame: Any) -> Any:
+        def compute_and_assign(workflow: Any, frame: Any) -> Any:
             result, variables = block(workflow, *inputs.of(frame))
             outputs.put(frame, variables)
             return result
 
-        return OfFrame(compute, place=part.place)
+        return OfFrame(compute_and_assign, place=part.place)
 
     def _code(self, part: Code) -> OfFrame:
         """Returns statements as a function of the workflow and the frame that returns how they are left."""
@@ -206,7 +208,7 @@ class Lowering:
             outputs.put(frame, variables)
             return kind_of(kind)
 
-        return OfFrame(run, place=part.place)
+        return OfFrame(run, place=part.place, ends=usage.ends)
 
     def _outputs(self, part: Part, names: Iterable[str]) -> _Outputs:
         where = f"in {part.frame.source.place(part.line)}"
