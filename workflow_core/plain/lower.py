@@ -86,14 +86,14 @@ class Lowering:
                 return _EXITS[part.kind]()
             case Wait():
                 return Resting(
-                    part.make(lambda node: self.expression(part, node)), self._locals(part, part.live), part.place[1]
+                    part.make(lambda node: self.expression(part, node)), self._locals(part, part.live), part.place
                 )
             case Called():
                 return CallOf(Section(self._body(part.body), prefix=part.name, renamed_from=part.renamed_from))
             case Fork():
                 branches = [Section(self._thread(part, branch)) for branch in part.branches]
                 fork = Race(part.name, *branches) if part.is_race else Parallel(part.name, *branches)
-                return Resting(fork, self._locals(part, part.live), part.place[1])
+                return Resting(fork, self._locals(part, part.live), part.place)
             case Spawn():
                 id = None if part.id is None else self.expression(part, part.id)
                 return Go(part.name, *self._thread(part, part.body), id=id)
@@ -132,7 +132,7 @@ class Lowering:
             return [rest, code, self._branch(part.branch)]
         assert isinstance(select, Select)
         statements = {event: (code, *self._body(body)) for event, body in bodies.items()}
-        return [Resting(with_bodies(select, statements), rest.locals, rest.line)]
+        return [Resting(with_bodies(select, statements), rest.locals, rest.place)]
 
     def _each(self, part: Each) -> Statement:
         body = self._thread(part, part.body) if part.parallel else self._body(part.body)
@@ -140,7 +140,7 @@ class Lowering:
         if not part.parallel:
             return ForEach(part.name, items, *body)
         made = ForEach(part.name, items, *body, parallel=True, limit=part.limit)
-        return Resting(made, self._locals(part, part.live), part.place[1])
+        return Resting(made, self._locals(part, part.live), part.place)
 
     def _guarded(self, part: Guarded) -> Try:
         made = Try(part.name, *self._body(part.body))

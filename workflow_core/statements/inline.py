@@ -75,12 +75,12 @@ class Resting(Statement):
 
     Attributes:
         locals: the locals that a thread stores there.
-        line: the line of its source; 0: not known.
+        place: the file and the line of its source; line 0: not known.
     """
 
     statement: Statement
     locals: tuple[Local, ...] = ()
-    line: int = 0
+    place: tuple[str, int] = ("", 0)
 
 
 @record(frozen=True, slots=True)
