@@ -62,7 +62,7 @@ SEE: Mapping[str, str] = {
     "rate_limit": "[limits for each caller](../explanation/security.md#limits-for-each-caller)",
     "access": "[authenticators](../guides/identity.md)",
     "callback_keys": "[callback URLs](../guides/identity.md#what-outside-systems-send)",
-    "secret_keys": "[secrets at rest](../explanation/security.md#secrets-at-rest)",
+    "secret_keys": "[secrets at rest](../guides/secrets.md)",
     "session_keys": "[login to the pages](../guides/identity.md#the-pages)",
     "lazy_timer_seconds": "[what an operation costs](../explanation/scale.md#what-an-operation-costs)",
     "queues": "[several queues](../explanation/scale.md#several-queues)",

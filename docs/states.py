@@ -1,4 +1,4 @@
-"""Draws the states of threads and waits in docs/explanation/reliability.md, from the table of the machine.
+"""Draws the states of threads and waits in docs/explanation/engine.md, from the table of the machine.
 
 python docs/states.py
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "explanation" / "reliability.md"
+PAGE = ROOT / "docs" / "explanation" / "engine.md"
 
 sys.path.insert(0, str(ROOT))
 
@@ -36,7 +36,7 @@ def drawn(page: str) -> str:
     """The page with the diagrams of the table."""
     for title, text in (("thread", diagram(THREAD_TABLE)), ("wait", diagram(WAIT_TABLE))):
         before, place, rest = page.partition(f"<!-- states of a {title} -->\n```mermaid\n")
-        assert place, f"docs/explanation/reliability.md has no place for the states of a {title}"
+        assert place, f"docs/explanation/engine.md has no place for the states of a {title}"
         page = before + place + text + rest[rest.index("```") :]
     return page
 

@@ -112,7 +112,8 @@ def test_continuous_integration_runs_the_commands_of_the_loop() -> None:
 
 
 def test_the_deliberate_bugs_that_are_named_are_there() -> None:
-    text = " ".join((ROOT / "docs" / "explanation" / "reliability.md").read_text().split())
+    pages = (ROOT / "docs" / "explanation" / name for name in ("reliability.md", "engine.md"))
+    text = " ".join(" ".join(page.read_text() for page in pages).split())
     named = {
         bug
         for listing in re.findall(r"Deliberate bugs[^:]*:([^.]*)\.", text)

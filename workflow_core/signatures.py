@@ -173,12 +173,16 @@ class OfFrame:
         is_async: whether it returns a coroutine.
         place: the file and the line of its source.
         locals: the locals that it reads, if a thread of its own calls it, which gets them when it starts.
+        constant: whether it is true, if it is a constant; None for others.
+        ends: for code, whether no path leads to its end: it raises an error, or leaves what is around it.
     """
 
     function: Callable[..., Any]
     is_async: bool = False
     place: tuple[str, int] = ("", 0)
     locals: tuple[Any, ...] = ()
+    constant: bool | None = None
+    ends: bool = False
 
     def __call__(self, *arguments: Any) -> Any:
         """Statements accept it as a function; only the machine knows its frame."""

@@ -10,6 +10,8 @@ commit of what came before them, so they cost nothing. What costs something is a
 have come to the same point in the same kind of segment, it keeps the cheapest and the most expensive one, so that their
 number does not grow.
 
+Shards of indexes change nothing: they add no write, and the query of recovery finds the same instances.
+
 It counts an undisturbed run: no retries, no conflicts, no repeated deliveries. A loop runs ``rounds`` times, a race
 counts all its branches in full, and a child counts without what it does itself. ``tests/cli/test_cost.py`` compares the
 numbers with counted operations of the engine: a change of what the engine does per statement must be made here too.

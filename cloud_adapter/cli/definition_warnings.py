@@ -10,6 +10,7 @@ from cloud_adapter.hosting.unencrypted import FIX, unencrypted
 from cloud_adapter.store_settings import SecretSettings
 from workflow_core import Workflow
 from workflow_core.diagrams.describe import Node, statements
+from workflow_core.program.reachability import unreachable
 
 _OVERLAPPING = frozenset(("activity", "child", "select", "sleep", "wait_for"))
 """The kinds of statements during which other threads of the instance can run."""
@@ -40,12 +41,13 @@ class DefinitionWarning:
 
 def advise(workflows: Iterable[type[Workflow]], settings: SecretSettings) -> list[DefinitionWarning]:
     """Returns warnings about parallel statements that cannot overlap, events that no principal may send, locals of
-    unknown types, and secrets that are not encrypted."""
+    unknown types, statements that no path leads to, and secrets that are not encrypted."""
     workflows = list(workflows)
     return [
         *_parallel_warnings(workflows),
         *_event_warnings(workflows),
         *_local_warnings(workflows),
+        *_unreachable_warnings(workflows),
         *_secret_warnings(workflows, settings),
     ]
 
@@ -61,6 +63,19 @@ def _local_warnings(workflows: Iterable[type[Workflow]]) -> Iterator[DefinitionW
                 "tuple or a date, fails when the instance stores it",
                 f"Annotate it where it is assigned: {key.rpartition('/')[2]}: Type = ..., or annotate the function "
                 "that returns it",
+            )
+
+
+def _unreachable_warnings(workflows: Iterable[type[Workflow]]) -> Iterator[DefinitionWarning]:
+    for cls in workflows:
+        if names := unreachable(cls.__program__):
+            them = "them" if len(names) > 1 else "it"
+            yield DefinitionWarning(
+                cls.__workflow_name__,
+                f"statements {', '.join(map(repr, names))}" if len(names) > 1 else f"statement {names[0]!r}",
+                f"no path leads to {them}: what stands before {them} ends the thread, loops without an end, or has a "
+                f"condition that is a constant",
+                f"Remove {them}, unless instances from earlier code stand there",
             )
 
 

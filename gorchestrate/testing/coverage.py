@@ -6,6 +6,7 @@ from cloud_adapter.cli.access_matrix import unsendable
 from cloud_adapter.document import Instance
 from workflow_core import Status, TimedOut, Workflow
 from workflow_core.program.code import FailOp, Instruction, WaitForOp
+from workflow_core.program.reachability import unreachable
 
 
 class Coverage:
@@ -19,6 +20,7 @@ class Coverage:
         handled: those that were handled.
         left: the statements that an instance has left, other than by the end of the instance.
         unsendable: the events that no role may send; see ``gorchestrate check``.
+        unreachable: the statements that no path through the program leads to, so that no test can reach them.
     """
 
     def __init__(self, workflow: type[Workflow]) -> None:
@@ -29,6 +31,7 @@ class Coverage:
         self.handled: set[str] = set()
         self.left: set[str] = set()
         self.unsendable = unsendable(workflow)
+        self.unreachable = unreachable(program)
         self._conditions: set[str] = set()
         """The conditions at which an instance has stood. They are not part of ``statements``."""
         self._rests = program.rests

@@ -115,6 +115,26 @@ def test_headers_and_what_the_compiler_makes_are_no_code() -> None:
     ]
 
 
+def test_lines_of_another_file_name_it(tmp_path: Path) -> None:
+    head = "from gorchestrate import Workflow, step\nclass Base(Workflow):\n"
+    methods = (
+        "    @step\n    def work(self) -> None: ...\n    async def part(self) -> None:\n        await self.work()\n"
+    )
+    (tmp_path / "explained_base.py").write_text(head + methods)
+    source = tmp_path / "explained.py"
+    source.write_text(
+        "from explained_base import Base\nclass Flow(Base, name='explained'):\n    async def run(self) -> None:\n"
+        "        await self.work()\n        await self.part()\n        await self.work().named('last')\n"
+    )
+    _, _, *lines = CliRunner().invoke(app, ["explain", str(source)]).output.splitlines()
+    assert lines == [
+        "4  step work",
+        "   section part",
+        "6    step work  [explained_base.py]",
+        "6  step last  [explained.py]",
+    ]
+
+
 def test_the_command_explains_both_forms() -> None:
     plain = CliRunner().invoke(app, ["explain", str(PIZZA)])
     assert plain.exit_code == 0

@@ -24,6 +24,7 @@ from workflow_core import (
     resume,
 )
 from workflow_core.machine.machine import Machine
+from workflow_core.program.reachability import unreachable
 
 random_flows = settings(max_examples=75, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -38,9 +39,10 @@ def test_the_interpreter_and_the_reference_agree(spec: list[Spec], ops: list[Op]
     pair = Pair(build(spec))
     pair.compare()
     pair.resume()
-    seen = 0
+    seen, stood = 0, set[str]()
     for op in ops:
         seen = max(seen, len(pair.execution.threads))
+        stood |= {thread.step for thread in pair.execution.threads}
         if pair.broken:
             break
         if op[0] == "resume":
@@ -51,6 +53,7 @@ def test_the_interpreter_and_the_reference_agree(spec: list[Spec], ops: list[Op]
             pair.send(op)
     if not pair.broken:
         pair.resume()
+    assert stood.isdisjoint(unreachable(pair.flow.__program__))
     event("duplicate thread" if pair.broken else str(pair.execution.status))
     event(f"log of {len(pair.order.log) // 5 * 5} and more")
     event(f"threads: {seen}")

@@ -254,5 +254,5 @@ def test_each_happening_has_an_entry() -> None:
 
 
 def test_the_diagrams_in_the_docs_are_those_of_the_table() -> None:
-    page = (ROOT / "docs" / "explanation" / "reliability.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "engine.md").read_text()
     assert runpy.run_path(str(ROOT / "docs" / "states.py"))["drawn"](page) == page, "run: python docs/states.py"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import inspect
 import linecache
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from workflow_core.diagrams.describe import in_words, shown_delay
@@ -31,63 +32,88 @@ _OTHER_BRANCH = re.compile(r"case .|else( #\d+)?$")
 _FUNCTIONS = ("handler", "action", "function", "input", "then", "cond")
 
 
+_UNKNOWN = ("", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A line of the tree: its depth, its text, and the line of the source; 0: not known."""
+    """A line of the tree: its depth, its text, and the file and the line of the source; line 0: not known."""
 
     depth: int
     text: str
-    line: int = 0
+    place: tuple[str, int] = _UNKNOWN
+
+    @property
+    def line(self) -> int:
+        return self.place[1]
 
 
 def explain(cls: type[Workflow]) -> str:
     """Returns the name of a workflow, where it is defined, and its ``outline``."""
     form = "definition" if plain_run(cls) is None else "async def run"
     head = f"{cls.__workflow_name__}: {form} of {cls.__qualname__}, {inspect.getsourcefile(cls)}"
-    return f"{head}\n\n{outline(cls.__program__)}"
+    return f"{head}\n\n{outline(cls.__program__, inspect.getsourcefile(cls))}"
 
 
-def outline(program: Program) -> str:
+def outline(program: Program, file: str | None = None) -> str:
     """Returns the statements of a definition as indented lines.
+
+    Args:
+        file: the file of the workflow. The first of several lines of another file names that file.
 
     Each line starts with the number of its line in the source, if it was compiled from ``async def run``. A statement
     at which a thread rests names the locals that are stored there; ``code`` runs in the commit of what came before it.
     """
     rows = list(_section(program.definition, 0))
+    if file is not None:
+        rows = list(_naming_files(rows, file))
     width = max((len(str(row.line)) for row in rows if row.line), default=0)
     lines = (f"{row.line or '':>{width}}  {'  ' * row.depth}{row.text}" for row in rows)
     return "\n".join(line.rstrip() if width else line[2:] for line in lines)
+
+
+def _naming_files(rows: Iterable[_Row], file: str) -> Iterator[_Row]:
+    for row in rows:
+        if row.line and row.place[0] not in ("", file):
+            file = row.place[0]
+            row = replace(row, text=f"{row.text}  [{Path(file).name}]")
+        yield row
 
 
 def _section(section: Section, depth: int) -> Iterator[_Row]:
     if section.prefix:
         yield _Row(depth, f"section {section.prefix}")
         depth += 1
-    line = 0
+    place = _UNKNOWN
     for statement in section.statements:
-        yield from _statement(statement, depth, line=line)
-        line = statement.next_line if isinstance(statement, Inline) else 0
+        yield from _statement(statement, depth, place=place)
+        place = _UNKNOWN
+        if isinstance(statement, Inline):
+            place = statement.function.place[0], statement.next_line
 
 
-def _statement(item: Any, depth: int, locals: tuple[Local, ...] = (), line: int = 0) -> Iterator[_Row]:
+def _statement(
+    item: Any, depth: int, locals: tuple[Local, ...] = (), place: tuple[str, int] = _UNKNOWN
+) -> Iterator[_Row]:
     match item:
         case Section():
             yield from _section(item, depth)
         case CallOf(body):
             yield from _section(body, depth)
-        case Resting(statement, stored, line):
-            yield from _statement(statement, depth, stored, line)
+        case Resting(statement, stored, place):
+            yield from _statement(statement, depth, stored, place)
         case Entry(stored):
             if names := _names(stored):
                 yield _Row(depth, f"starts with {names}")
         case Inline(_, function):
             if item.lines[0]:
-                yield _Row(depth, f"code: {_source_text(function, *item.lines)}", item.lines[0])
+                text = f"code: {_source_text(function, *item.lines)}"
+                yield _Row(depth, text, (function.place[0], item.lines[0]))
         case If() | Switch():
             yield from _branches(item, depth)
         case _:
-            line = max(map(_line_of, _functions(item)), default=0) or line
-            yield _Row(depth, _text(item, locals), line)
+            own = max(map(_place_of, _functions(item)), default=_UNKNOWN, key=lambda found: found[1])
+            yield _Row(depth, _text(item, locals), own if own[1] else place)
             yield from _parts(item, depth + 1)
 
 
@@ -99,7 +125,7 @@ def _branches(item: If | Switch, depth: int) -> Iterator[_Row]:
         word = last if branch.cond is None else next_ if number else first
         name = "" if branch.cond is None else branch.name.removeprefix(f"{first} ")
         text = name if _OTHER_BRANCH.match(name) else f"{word} {name}".rstrip()
-        yield _Row(depth, text, 0 if branch.cond is None else _line_of(branch.cond))
+        yield _Row(depth, text, _UNKNOWN if branch.cond is None else _place_of(branch.cond))
         yield from _section(branch.body, depth + 1)
 
 
@@ -154,8 +180,8 @@ def _names(locals: tuple[Local, ...]) -> str:
     return ", ".join(local.key for local in locals if not is_hidden(local.key))
 
 
-def _line_of(function: object) -> int:
-    return function.place[1] if isinstance(function, OfFrame) else 0
+def _place_of(function: object) -> tuple[str, int]:
+    return function.place if isinstance(function, OfFrame) else _UNKNOWN
 
 
 def _source_text(function: OfFrame, first: int, last: int) -> str:

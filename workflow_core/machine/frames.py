@@ -40,9 +40,13 @@ def load(thread: Thread, local: Local) -> Any:
     if key is None:
         if local.has_default:
             return deepcopy(local.default)
+        name = local.key.rpartition("/")[2]
+        fix = f"Write {name} = local({name!r}, default=...) where it is assigned"
+        if local.is_hidden:
+            fix = "Deploy the code that saved it again until the instance has passed this place"
         raise ExecutionError(
-            f"the code reads the local {local.key!r}, which the thread {thread.id!r} does not have: it was saved by "
-            f"older code. Write {local.key} = local({local.key!r}, default=...) where it is assigned"
+            f"the code reads {local.in_words}, which the thread {thread.id!r} does not have: it was saved by older "
+            f"code. {fix}"
         )
     text = to_json(thread.locals[key])
     if local.form is None:
@@ -50,7 +54,9 @@ def load(thread: Thread, local: Local) -> Any:
     try:
         return local.form.load(text)
     except ValidationError as error:
-        raise ExecutionError(f"the stored local {local.key!r} does not fit its type: {field_texts(error)}") from error
+        raise ExecutionError(
+            f"the stored value of {local.in_words} does not fit its type: {field_texts(error)}"
+        ) from error
 
 
 def pack(local: Local, value: Any) -> Any:
@@ -59,18 +65,19 @@ def pack(local: Local, value: Any) -> Any:
     Raises:
         ExecutionError: it cannot be stored, or would be loaded as another value.
     """
+    path = ("it" if local.is_hidden else local.key,)
     try:
         if local.form is not None:
-            return local.form.pack(value, (local.key,)).data
-        data = pack_untyped(value, (local.key,))
-        compare_values(value, data, (local.key,))
+            return local.form.pack(value, path).data
+        data = pack_untyped(value, path)
+        compare_values(value, data, path)
         return data
     except (InvalidFields, PydanticSerializationError) as error:
         fix = "Annotate it with its type" if local.form is None else "Assign a value of its type"
         text = str(error).removesuffix(".")
         raise ExecutionError(
-            f"the local {local.shown!r} cannot be stored while the instance sleeps: {text}. {fix}, or compute it again "
-            f"after the await"
+            f"{local.in_words} cannot be stored while the instance sleeps: {text}. {fix}, or compute it again after "
+            f"the await"
         ) from error
 
 
@@ -103,7 +110,7 @@ def _check_own(machine: MachineState, local: Local, values: dict[str, Any], need
     }
     for name, value in (fields | others).items():
         if any(id(part) in own for part in _objects(value)):
-            what = f"the items of {local.shown!r} share" if local.is_hidden else f"the local {local.shown!r} shares"
+            what = f"{local.in_words} {'share' if local.is_hidden else 'shares'}"
             raise ExecutionError(
                 f"{what} an object with {name!r}, and code changes it after an await. Locals are stored by their "
                 f"values, so {name!r} would not change. After the await, change {name!r} itself, or get the object "

@@ -10,7 +10,7 @@ changed. A report that the table does not contain raises ``IllegalTransition``. 
 functions below, except in the two hottest places: ``instructions.run`` and ``waits.park`` assign a status themselves,
 and a test checks that the table contains these transitions.
 
-``docs/states.py`` draws the diagrams in ``docs/explanation/reliability.md`` from the table.
+``docs/states.py`` draws the diagrams in ``docs/explanation/engine.md`` from the table.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from workflow_core.plain.infer import Inference, is_plain, targets_of
 from workflow_core.plain.parts import Code, Each, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.statements.inline import Local
+from workflow_core.statements.local_keys import instead_of_secret, local_in_words
 from workflow_core.value_form import ValueForm
 
 _ADDING = ("append", "add", "appendleft")
@@ -131,17 +132,26 @@ class LocalTypes:
 
                     self._note_assigned(frame, name, kind)
 
-    def local(self, key: str, where: str) -> Local:
+    def local(self, key: str, where: str, *, is_stored: bool = False) -> Local:
         """Returns a local.
 
+        Args:
+            is_stored: whether a thread stores it in the place.
+
         Raises:
-            DefinitionError: its type cannot be stored.
+            DefinitionError: its type cannot be stored, or has a secret and would be stored.
         """
         kind = self.type_of(key)
         default = self._reading.defaults.get(key, UNKNOWN)
         is_declared = key in self._reading.annotated or key in self._reading.types
         is_json = kind is UNKNOWN or (kind is Any if is_declared else is_plain(kind))
         form = None if is_json else self._form(key, kind, where)
+        if is_stored and form is not None and form.has_secrets:
+            raise DefinitionError(
+                f"{local_in_words(key)} {where}",
+                "it has a secret, and would be stored without encryption while the instance sleeps",
+                instead_of_secret(key),
+            )
         has_default = default is not UNKNOWN
         former = self._former(key)
         default = default if has_default else None
@@ -156,14 +166,7 @@ class LocalTypes:
 
     @functools.cache  # noqa: B019 - it lives as long as the compilation
     def _form(self, key: str, kind: Any, where: str) -> ValueForm | None:
-        form = ValueForm.of(self._adapter(f"the local {key!r} {where}", kind))
-        if form.has_secrets:
-            raise DefinitionError(
-                f"the local {key!r} {where}",
-                "it has a secret, and locals are stored without encryption",
-                "Keep the secret in a field.",
-            )
-        return form
+        return ValueForm.of(self._adapter(f"{local_in_words(key)} {where}", kind))
 
     def type_of(self, key: str) -> Any:
         """Returns the type of a local; ``UNKNOWN`` if it is not known."""

@@ -86,14 +86,14 @@ class Lowering:
                 return _EXITS[part.kind]()
             case Wait():
                 return Resting(
-                    part.make(lambda node: self.expression(part, node)), self._locals(part, part.live), part.place[1]
+                    part.make(lambda node: self.expression(part, node)), self._locals(part, part.live), part.place
                 )
             case Called():
                 return CallOf(Section(self._body(part.body), prefix=part.name, renamed_from=part.renamed_from))
             case Fork():
                 branches = [Section(self._thread(part, branch)) for branch in part.branches]
                 fork = Race(part.name, *branches) if part.is_race else Parallel(part.name, *branches)
-                return Resting(fork, self._locals(part, part.live), part.place[1])
+                return Resting(fork, self._locals(part, part.live), part.place)
             case Spawn():
                 id = None if part.id is None else self.expression(part, part.id)
                 return Go(part.name, *self._thread(part, part.body), id=id)
@@ -111,7 +111,7 @@ class Lowering:
 
     def _locals(self, part: Part, keys: Iterable[str]) -> tuple[Local, ...]:
         where = f"in {part.frame.source.place(part.line)}"
-        return tuple(self._types.local(key, where) for key in sorted(keys))
+        return tuple(self._types.local(key, where, is_stored=True) for key in sorted(keys))
 
     # --- statements --------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class Lowering:
             return [rest, code, self._branch(part.branch)]
         assert isinstance(select, Select)
         statements = {event: (code, *self._body(body)) for event, body in bodies.items()}
-        return [Resting(with_bodies(select, statements), rest.locals, rest.line)]
+        return [Resting(with_bodies(select, statements), rest.locals, rest.place)]
 
     def _each(self, part: Each) -> Statement:
         body = self._thread(part, part.body) if part.parallel else self._body(part.body)
@@ -140,7 +140,7 @@ class Lowering:
         if not part.parallel:
             return ForEach(part.name, items, *body)
         made = ForEach(part.name, items, *body, parallel=True, limit=part.limit)
-        return Resting(made, self._locals(part, part.live), part.place[1])
+        return Resting(made, self._locals(part, part.live), part.place)
 
     def _guarded(self, part: Guarded) -> Try:
         made = Try(part.name, *self._body(part.body))
@@ -173,15 +173,17 @@ class Lowering:
             value = ast.fix_missing_locations(ast.copy_location(ast.Tuple([node, variables], ast.Load()), node))
         block = expression_block(part.frame.source, inputs.names, inputs.before, value, self._reading.constants)
         if not written:
-            return OfFrame(lambda workflow, frame: block(workflow, *inputs.of(frame)), place=part.place)
+            constant = bool(node.value) if isinstance(node, ast.Constant) else None
+            compute = lambda workflow, frame: block(workflow, *inputs.of(frame))  # noqa: E731
+            return OfFrame(compute, place=part.place, constant=constant)
         outputs = self._outputs(part, written)
 
-        def compute(workflow: Any, frame: Any) -> Any:
+        def compute_and_assign(workflow: Any, frame: Any) -> Any:
             result, variables = block(workflow, *inputs.of(frame))
             outputs.put(frame, variables)
             return result
 
-        return OfFrame(compute, place=part.place)
+        return OfFrame(compute_and_assign, place=part.place)
 
     def _code(self, part: Code) -> OfFrame:
         """Returns statements as a function of the workflow and the frame that returns how they are left."""
@@ -206,7 +208,7 @@ class Lowering:
             outputs.put(frame, variables)
             return kind_of(kind)
 
-        return OfFrame(run, place=part.place)
+        return OfFrame(run, place=part.place, ends=usage.ends)
 
     def _outputs(self, part: Part, names: Iterable[str]) -> _Outputs:
         where = f"in {part.frame.source.place(part.line)}"
@@ -214,7 +216,7 @@ class Lowering:
         for name in names:
             key = part.frame.key(name)
             if (passed := self._reading.passed.get(key)) is not None:
-                outputs.up.append((name, self._types.local(passed[0], where), passed[1]))
+                outputs.up.append((name, self._types.local(passed[0], where, is_stored=True), passed[1]))
             elif not any(name in derived.names for derived in part.derived):
                 outputs.own.append((name, self._types.local(key, where)))
         return outputs

@@ -11,7 +11,7 @@ from workflow_core.plain.calls import Prepared
 from workflow_core.plain.copies import copied
 from workflow_core.plain.flow import keys_of
 from workflow_core.plain.parts import RESULT, Code, Derived, Each, Fork, Frame, Part, Spawn
-from workflow_core.plain.syntax import assign, load
+from workflow_core.plain.syntax import assign, at, load
 from workflow_core.plain.usage import Usage
 from workflow_core.plain.words import Words
 
@@ -68,7 +68,7 @@ class Threads(Words):
                 self.add(parts, self.inline(frame, statement))
         if not calls:
             raise frame.source.mistake(node, "it starts no branch", f"Write {name}.start(self.method()).")
-        self._fork(frame, node, calls, "parallel", parts)
+        self._fork(frame, node, calls, "parallel", parts, keeps=False)
         return parts
 
     def _branch_call(self, frame: Frame, call: ast.expr, parts: list[Part]) -> Prepared:
@@ -105,23 +105,38 @@ class Threads(Words):
         )
         return parts
 
-    def fork(self, frame: Frame, node: ast.AST, calls: Sequence[ast.expr], word: str) -> tuple[list[Part], list[str]]:
-        """Returns the parts of branches that run in parallel, and the variables with their results."""
+    def fork(
+        self, frame: Frame, node: ast.AST, calls: Sequence[ast.expr], word: str, *, keeps: bool
+    ) -> tuple[list[Part], list[str]]:
+        """Returns the parts of branches that run in parallel, and the variables of their results, if it keeps them."""
         given, self.given_name = self.given_name, ""
         parts: list[Part] = []
         prepared = [self._branch_call(frame, call, parts) for call in calls]
         self.given_name = given
-        return parts, self._fork(frame, node, prepared, word, parts)
+        return parts, self._fork(frame, node, prepared, word, parts, keeps=keeps)
 
-    def _fork(self, frame: Frame, node: ast.AST, calls: Sequence[Prepared], word: str, parts: list[Part]) -> list[str]:
+    def _fork(
+        self,
+        frame: Frame,
+        node: ast.AST,
+        calls: Sequence[Prepared],
+        word: str,
+        parts: list[Part],
+        *,
+        keeps: bool,
+    ) -> list[str]:
         name = self.name(frame, node, self.given_name or f"{word} {', '.join(call.name for call in calls)}")
         self.given_name = ""
         branches: list[list[Part]] = []
         results: list[str] = []
         for number, call in enumerate(calls):
-            results.append(f".{name}[{number}]")
             branches.append(list(call.parts))
-            self.add(branches[-1], self._passing_up(frame, call, results[-1], None, node))
+            if keeps:
+                results.append(f".{name}[{number}]")
+                self.add(branches[-1], self._passing_up(frame, call, results[-1], None, node))
+        if not keeps:  # for debuggers and coverage: the line of the ``async with``
+            here = at(ast.Pass(), node)
+            self.add(parts, Code(frame=frame, line=node, derived=frame.derived, statements=[here]))
         is_race = word == "race"
         parts.append(Fork(frame=frame, line=node, derived=frame.derived, name=name, branches=branches, is_race=is_race))
         return results

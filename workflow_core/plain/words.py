@@ -252,14 +252,20 @@ class Words(Calls):
                 "gather takes calls, or * with one generator without 'if'",
                 "Write gather(self.a(), self.b()) or gather(*(self.check(row) for row in self.rows), limit=10).",
             )
-        parts, results = self.fork(frame, node, node.args, "gather")
+        keeps = node not in self.unused
+        parts, results = self.fork(frame, node, node.args, "gather", keeps=keeps)
+        if not keeps:
+            return Prepared("gather", [], parts, type(None), ast.Constant(None))
         kinds = [self.passed_types.get(variable, UNKNOWN) for variable in results]
         return Prepared("gather", [], parts, *self._tuple_of(frame, node, results, kinds))
 
     def _race(self, frame: Frame, node: ast.Call) -> Prepared:
         if len(node.args) < 2 or any(isinstance(argument, ast.Starred) for argument in node.args) or node.keywords:
             raise frame.source.mistake(node, "race takes two calls or more", "Write await race(self.a(), self.b()).")
-        parts, results = self.fork(frame, node, node.args, "race")
+        keeps = node not in self.unused
+        parts, results = self.fork(frame, node, node.args, "race", keeps=keeps)
+        if not keeps:
+            return Prepared("race", [], parts, type(None), ast.Constant(None))
         kinds = [_or_none(self.passed_types.get(variable, UNKNOWN)) for variable in results]
         nothing = [assign(variable, ast.Constant(None), node) for variable in results]
         before: list[Part] = [Code(frame=frame, line=node, derived=frame.derived, statements=nothing)]
@@ -279,7 +285,9 @@ class Words(Calls):
         """See ``Scan``."""
         raise NotImplementedError
 
-    def fork(self, frame: Frame, node: ast.AST, calls: Sequence[ast.expr], word: str) -> tuple[list[Part], list[str]]:
+    def fork(
+        self, frame: Frame, node: ast.AST, calls: Sequence[ast.expr], word: str, *, keeps: bool
+    ) -> tuple[list[Part], list[str]]:
         """See ``Scan``."""
         raise NotImplementedError
 

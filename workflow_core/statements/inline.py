@@ -9,6 +9,7 @@ from workflow_core.execution import LeaveKind
 from workflow_core.records import record
 from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Section, Statement
+from workflow_core.statements.local_keys import local_in_words
 from workflow_core.value_form import ValueForm
 
 
@@ -43,9 +44,9 @@ class Local:
         return self.key.rpartition("/")[2].startswith(".")
 
     @property
-    def shown(self) -> str:
+    def in_words(self) -> str:
         """What an error calls it."""
-        return self.key.rpartition("/")[2][1:] if self.is_hidden else self.key
+        return local_in_words(self.key)
 
 
 @record(frozen=True, slots=True)
@@ -74,12 +75,12 @@ class Resting(Statement):
 
     Attributes:
         locals: the locals that a thread stores there.
-        line: the line of its source; 0: not known.
+        place: the file and the line of its source; line 0: not known.
     """
 
     statement: Statement
     locals: tuple[Local, ...] = ()
-    line: int = 0
+    place: tuple[str, int] = ("", 0)
 
 
 @record(frozen=True, slots=True)

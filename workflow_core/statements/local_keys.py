@@ -1,0 +1,39 @@
+"""What errors call a local by its key. The compiler makes locals too, for what must be kept inside of a statement."""
+
+from __future__ import annotations
+
+import re
+
+_ARGUMENT = re.compile(r"\.(.+)\.(\w+)")
+_RESULT = re.compile(r"\.(.+)\[\d*\]")
+_VALUE = re.compile(r"\.(.+) \d+")
+
+
+def local_in_words(key: str) -> str:
+    """Returns ``the local 'x'``, or what a local of the compiler is: ``the argument 'to' of 'send'``."""
+    section, _, name = key.rpartition("/")
+    if not name.startswith("."):
+        return f"the local {key!r}"
+    if name == ".return":
+        return f"the result of {section!r}"
+    if found := _RESULT.fullmatch(name):
+        return f"a result of {found[1]!r}"
+    if found := _ARGUMENT.fullmatch(name):
+        return f"the argument {found[2]!r} of {found[1]!r}"
+    if _VALUE.fullmatch(name):
+        return "a value in a statement with an await"
+    return f"the items of {name[1:]!r}"
+
+
+def instead_of_secret(key: str) -> str:
+    """Returns what to do if a local with a secret would be stored."""
+    name = key.rpartition("/")[2]
+    if not name.startswith("."):
+        return "Keep the secret in a field, and what else you need of it in another local."
+    if _RESULT.fullmatch(name):
+        return "Await the call that returns it alone, and assign its result to a field."
+    if found := _ARGUMENT.fullmatch(name):
+        return f"Do not pass it: read the secret from a field in {found[1]!r}."
+    if _VALUE.fullmatch(name):
+        return "Assign it to a field before the next await."
+    return "Loop over a field that has them." if name != ".return" else "Assign it to a field instead of returning it."
