@@ -158,8 +158,10 @@ def _step_after(machine: Machine, thread: Thread, instruction: Instruction, move
     is no longer the only thread."""
     run(machine, thread, instruction, Allowance(moves_left))
     reached = machine.program.rests.get(thread.step)
-    is_step = type(reached) is StepOp and thread.status is _EXECUTING and len(machine.execution.threads) == 1
-    return reached if is_step else None
+    execution = machine.execution
+    # A thread with which the instance has failed stands on its step, too.
+    is_free = execution.status is _RUNNING and len(execution.threads) == 1
+    return reached if is_free and type(reached) is StepOp and thread.status is _EXECUTING else None
 
 
 def _is_blocked(program: Program, execution: Execution, thread: Thread) -> bool:
