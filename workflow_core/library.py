@@ -15,9 +15,11 @@ from pydantic_core import PydanticSerializationError
 
 from workflow_core.errors import AsyncInSyncCall, InvalidFields, InvalidInput
 from workflow_core.execution import Execution
+from workflow_core.machine.alone import NOT_ALONE, handle_alone, resume_alone
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
+from workflow_core.machine.state import program_of
 from workflow_core.machine.work import ThreadWork, Work
 from workflow_core.principal import Principal
 from workflow_core.workflow import Workflow
@@ -52,10 +54,10 @@ def resume(
         Exception: any error of a condition, and any error of a step or an activity that no ``Try`` catches. Steps and
             activities stay due, and their errors are also stored in their threads.
     """
-    machine = Machine(workflow, execution, now, True)
-    if machine.program.async_parts:
-        raise AsyncInSyncCall(f"{machine.program.async_parts[0]!r} is asynchronous. Call 'await aresume(...)'")
-    if not machine.run_alone(checkpoint):
+    program = program_of(workflow, execution, now)
+    if program.async_parts:
+        raise AsyncInSyncCall(f"{program.async_parts[0]!r} is asynchronous. Call 'await aresume(...)'")
+    if (machine := resume_alone(program, workflow, execution, checkpoint, now)) is not None:
         _drive(_resume(machine, checkpoint, is_sync=True), "{!r} returned a coroutine. Call 'await aresume(...)'")
 
 
@@ -105,6 +107,10 @@ def handle_event(
         InvalidInput: the input does not fit the handler's annotation; nothing was changed.
         AsyncInSyncCall: the handler is asynchronous; nothing was changed. Use ``ahandle_event``.
     """
+    if thread_id is None and wait_id is None and pc is None and principal is None:
+        program = program_of(workflow, execution, now)
+        if (output := handle_alone(program, workflow, execution, event, input, now)) is not NOT_ALONE:
+            return output
     machine = Machine(workflow, execution, now)
     machine.principal = principal
     accepted = machine.find(event, thread_id, wait_id, pc)
@@ -173,7 +179,8 @@ def _resume(
         machine.done(work, result)
         if checkpoint is not None:
             yield None, checkpoint(work.kind)
-        if is_sync and machine.run_alone(checkpoint):
+        instance = machine.program, machine.workflow, machine.execution
+        if is_sync and resume_alone(*instance, checkpoint, machine.now, machine) is None:
             return
 
 

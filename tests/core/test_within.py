@@ -283,12 +283,16 @@ def test_a_retry_starts_the_deadline_again() -> None:
     assert order.log == ["late"]
 
 
-def test_goto_into_the_section_starts_its_deadline_and_out_of_it_ends_it() -> None:
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_goto_into_the_section_starts_its_deadline_and_out_of_it_ends_it(is_resumed: bool) -> None:
     order, execution = start(flow(wait("before"), within(wait("nap")), wait("after")), now=NOON)
     machine = Machine(order, execution, NOON)
     for statement, threads in (("nap", ["main", "limit"]), ("after", ["main"]), ("before", ["main"])):
         machine.goto("main", statement)
-        machine.settle()
+        if is_resumed:
+            resume(order, execution, now=NOON)
+        else:
+            machine.settle()
         assert [*standing(execution)] == threads
 
 

@@ -13,10 +13,6 @@ see ``workflow_core.machine.allowance``.
 conditions, so these are inlined. All other instructions are looked up in a table, and a step that raises an error takes
 the general path. An instruction is recognized by its class: CPython reads the class faster than an attribute, and type
 checkers understand it.
-
-``run_alone`` is a shortcut for a series of steps. It makes the same transitions as calling ``next_work`` each time, as
-long as nothing but the next step of the only thread can be due. It must therefore stop when another thread starts, and
-when the checkpoint callback changes the instance.
 """
 
 from __future__ import annotations
@@ -31,15 +27,14 @@ from workflow_core.error_texts import error_info, error_of_class
 from workflow_core.errors import AsyncInSyncCall, LoopLimitExceeded
 from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
-from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.endless import MOVES_MAX, endless, rested
 from workflow_core.machine.frames import keep
 from workflow_core.machine.plain import can_catch, note_place, place_of, reach_step, run_code
 from workflow_core.machine.sections import call_winner, do, end_section, enter_section, leave_section
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branch_count, branches_of, go, start_branches, start_of, uncover
+from workflow_core.machine.threads import branch_count, branches_of, go, start_branches, uncover
 from workflow_core.machine.unwinding import catches, depart, finish, tries_again
-from workflow_core.machine.values import items_of, step_context, true_case, value_of
+from workflow_core.machine.values import items_of, true_case, value_of
 from workflow_core.machine.waits import park
 from workflow_core.program.cases import SelectOp, WatchOp
 from workflow_core.program.code import (
@@ -67,51 +62,32 @@ from workflow_core.program.code import (
 )
 
 # Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
-_EXECUTING, _RESUMING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING
+_EXECUTING = ThreadStatus.EXECUTING
 _RUNNING = Status.RUNNING
 _ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
 _WON, _LATE = LeaveKind.WON, LeaveKind.LATE
-_RESUME_WORK, _STEP_WORK = CheckpointKind.RESUME, CheckpointKind.STEP
 
 
-Steps = tuple[Checkpoint | None, CheckpointKind | None]
-"""Lets ``run`` execute steps until another thread is started; see ``run_alone``. The callback is called after each
-transition. The kind is that of the current transition; None if the thread already rests on the first step."""
+def run(machine: MachineState, thread: Thread, instruction: Instruction, allowance: Allowance | None = None) -> None:
+    """Moves the thread from ``instruction`` until it rests or ends.
 
-
-def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: Steps | None = None) -> None:
-    """Moves the thread from ``instruction`` until it rests or ends. With ``steps``, also runs the steps it reaches."""
-    if (is_plain := machine.program.is_plain) and thread.id not in machine.values:
-        _with_locals(machine, thread, instruction, steps)
+    Args:
+        allowance: its allowance; by default the one that was left when it came to rest.
+    """
+    if machine.program.is_plain and thread.id not in machine.values:
+        _with_locals(machine, thread, instruction)
         return
-    execution, workflow = machine.execution, machine.workflow
-    checkpoint, kind = steps or (None, None)
-    allowance = None if machine.allowances is None else machine.allowances.get(thread.id)
+    workflow = machine.workflow
+    if allowance is None and machine.allowances is not None:
+        allowance = machine.allowances.get(thread.id)
     moves_left = MOVES_MAX if allowance is None else allowance.left
     while True:
-        if type(instruction) is StepOp:
-            step, pc = instruction, execution.pc
-            thread.status = _EXECUTING
-            thread.step, thread.pc, execution.status = step.name, pc, _RUNNING
-            if steps is None:
-                break
-            if checkpoint is not None and kind is not None:
-                checkpoint(kind)
-                if execution.pc != pc or execution.status is not _RUNNING:
-                    return  # the callback moved or ended the instance
-            kind, moves_left, allowance = _STEP_WORK, MOVES_MAX, None
-            action = step.action  # bound first: CPython is slow at calling a slot directly
-            try:
-                value = action(workflow, step_context(machine, thread)) if step.takes_context else action(workflow)
-                if value is not None:
-                    _refuse_result(value, step)
-                execution.pc, instruction = pc + 1, step.next
-            except Exception as error:
-                if (landed := _step_raised(machine, thread, step, error)) is None:
-                    break
-                instruction = landed
-            continue
         try:
+            if type(instruction) is StepOp:
+                execution = machine.execution
+                thread.status = _EXECUTING
+                thread.step, thread.pc, execution.status = instruction.name, execution.pc, _RUNNING
+                break
             if type(instruction) is BranchOp:
                 cond = instruction.cond
                 if (holds := cond(workflow)) is not True and holds is not False:
@@ -128,7 +104,7 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
                 allowance.left = moves_left
                 if (landed := _MOVES[type(instruction)](machine, thread, instruction, allowance)) is None:
                     break
-                instruction, moves_left, steps = landed, allowance.left, steps if len(execution.threads) == 1 else None
+                instruction, moves_left = landed, allowance.left
             if not (moves_left := moves_left - 1):
                 raise endless(thread, allowance)
         except BaseException as error:
@@ -136,73 +112,30 @@ def run(machine: MachineState, thread: Thread, instruction: Instruction, steps: 
             if (landed := _raised(machine, thread, instruction, error, allowance, moves_left)) is None:
                 break
             instruction = landed
-    if is_plain:
+    if machine.program.is_plain:
         keep(machine, thread)
-    if checkpoint is not None and kind is not None:
-        checkpoint(kind)
 
 
-def _with_locals(machine: MachineState, thread: Thread, instruction: Instruction, steps: Steps | None) -> None:
+def _with_locals(machine: MachineState, thread: Thread, instruction: Instruction) -> None:
     """Runs a thread of a plain definition; see ``workflow_core.machine.frames``."""
     machine.values[thread.id] = {}
     try:
-        run(machine, thread, instruction, steps)
+        run(machine, thread, instruction)
     finally:
         machine.values.pop(thread.id, None)
-
-
-def run_alone(machine: MachineState, checkpoint: Checkpoint | None) -> bool:
-    """Runs step after step while the instance has one thread and nothing else is due.
-
-    A shortcut for a caller that awaits nothing. It makes the same transitions as ``next_work``, ``call`` and ``done``,
-    in the same order, but does not search for work, because only the next step can be due.
-
-    Args:
-        checkpoint: called after each transition.
-
-    Returns:
-        True if nothing is due. If False, work may be due: call ``next_work``.
-
-    Raises:
-        AsyncInSyncCall: a step returned a coroutine. Like any error of a step, it is stored in the thread.
-        Exception: any error that a step or a condition raises.
-    """
-    execution = machine.execution
-    threads = execution.threads
-    if len(threads) != 1 or execution.status is not _RUNNING or execution.teardowns or execution.buffer:
-        return False
-    thread = threads[0]
-    if thread.attempt or thread.retry_at is not None or thread.waits:
-        return False
-    if thread.status is _RESUMING:
-        execution.pc += 1
-        run(machine, thread, start_of(machine, thread), (checkpoint, _RESUME_WORK))
-    else:
-        step = machine.program.rests.get(thread.step)
-        if type(step) is not StepOp or thread.pc != execution.pc:
-            return False
-        run(machine, thread, step, (checkpoint, None))
-    if execution.status is _RUNNING or execution.teardowns or execution.buffer or execution.parent is not None:
-        return False
-    if machine.program.has_watches and type(machine.program.rests.get(thread.step)) is WatchOp:
-        return False
-    waits = thread.waits
-    if len(waits) == 1:
-        return not waits[0].is_moved_by_resume
-    return not any(wait.is_moved_by_resume for wait in waits)
 
 
 # --- errors of steps -------------------------------------------------------------------------
 
 
-def _refuse_result(result: Any, step: StepOp) -> None:
+def refuse_result(result: Any, step: StepOp) -> None:
     if iscoroutine(result):
         result.close()
         raise AsyncInSyncCall(f"{step.name!r} returned a coroutine. Call 'await aresume(...)'")
     refuse_accident(result, f"step {step.name!r}")
 
 
-def _step_raised(machine: MachineState, thread: Thread, instruction: StepOp, error: Exception) -> Instruction | None:
+def step_raised(machine: MachineState, thread: Thread, instruction: StepOp, error: Exception) -> Instruction | None:
     """Returns where the thread continues if the definition catches the error and allows no further attempt; None if
     the thread has ended.
 

@@ -46,7 +46,7 @@ class Machine(MachineState):
 
     The machine does no I/O, reads no clock and draws no random numbers, so tests can replay every history with plain
     values. It never calls a user's step, setup or teardown on its own: ``next_work`` returns what is due, the caller
-    performs it with ``call`` and reports the result with ``done`` or ``failed``. ``run_alone`` does all of this in one
+    performs it with ``call`` and reports the result with ``done`` or ``failed``. ``alone.py`` does all of this in one
     call, for a caller that awaits nothing. The machine does call conditions and their handlers itself, because they
     only read or change fields.
 
@@ -120,7 +120,6 @@ class Machine(MachineState):
 
     # Threads and instructions
     run = instructions.run
-    run_alone = instructions.run_alone
     start_of = threads.start_of
     check = threads.check
     tries_again = unwinding.tries_again

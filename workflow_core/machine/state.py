@@ -3,8 +3,8 @@
 The files of the machine contain plain functions that take a ``MachineState``. Each file imports only files to its
 right:
 
-    machine → operations → results → due → outside_work → work → calls → events → instructions → sections, endless →
-    unwinding → threads → waits → transitions, values → state
+    alone → machine → operations → results → due → outside_work → work → calls → events → instructions → sections,
+    endless → unwinding → threads → waits → transitions, values → state
     machine → saves → state
 
 One call goes in the opposite direction: a branch that fails cancels its siblings (``unwinding``), a canceled sibling
@@ -27,6 +27,30 @@ from workflow_core.principal import Principal
 from workflow_core.program.code import Instruction
 from workflow_core.program.program import Program
 from workflow_core.workflow import Workflow, check_version
+
+
+def program_of(workflow: Workflow, execution: Execution, now: datetime | None) -> Program:
+    """Returns the program of an instance. Gives the execution the version of the class and the current names.
+
+    Raises:
+        UnknownStatement, NewerVersion, ValueError: see ``MachineState``.
+    """
+    program: Program = workflow.__program__
+    if execution.workflow != program.workflow:
+        raise UnknownStatement(
+            f"the execution belongs to workflow {execution.workflow!r}, but the fields belong to "
+            f"{program.workflow!r}. Pass the fields and the execution of the same instance"
+        )
+    if now is not None and now.tzinfo is None:
+        raise ValueError(f"now is {now}, which has no time zone. Pass datetime.now(UTC)")
+    if execution.fields_version != program.fields_version:
+        check_version(type(workflow), execution.fields_version)
+        execution.fields_version = program.fields_version
+    if program.unwatched:
+        program.refresh(type(workflow), program.unwatched)
+    if program.has_renamed:
+        rename(execution, program)
+    return program
 
 
 class MachineState:
@@ -69,21 +93,7 @@ class MachineState:
     def __init__(
         self, workflow: Workflow, execution: Execution, now: datetime | None = None, alone: bool = False
     ) -> None:
-        program: Program = workflow.__program__
-        if execution.workflow != program.workflow:
-            raise UnknownStatement(
-                f"the execution belongs to workflow {execution.workflow!r}, but the fields belong to "
-                f"{program.workflow!r}. Pass the fields and the execution of the same instance"
-            )
-        if now is not None and now.tzinfo is None:
-            raise ValueError(f"now is {now}, which has no time zone. Pass datetime.now(UTC)")
-        if execution.fields_version != program.fields_version:
-            check_version(type(workflow), execution.fields_version)
-            execution.fields_version = program.fields_version
-        if program.unwatched:
-            program.refresh(type(workflow), program.unwatched)
-        if program.has_renamed:
-            rename(execution, program)
+        program = program_of(workflow, execution, now)
         self.program = program
         self.workflow = workflow
         self.execution = execution

@@ -39,13 +39,7 @@ def start_of(machine: MachineState, thread: Thread) -> Instruction:
     Raises:
         UnknownStatement: the definition no longer contains it.
     """
-    program = machine.program
-    if thread.step:
-        return program.at(thread.step)
-    try:
-        return program.code[program.entries[thread.name]]
-    except KeyError:
-        raise program.unknown(thread.name) from None
+    return machine.program.start_of(thread.name, thread.step)
 
 
 def check(machine: MachineState) -> None:
@@ -235,7 +229,7 @@ def end(machine: MachineState, thread: Thread) -> None:
     if execution.threads or not execution.canceling:
         summarize(execution)
     else:
-        _finish(execution, Status.CANCELED)
+        close(execution, Status.CANCELED)
 
 
 def end_all(execution: Execution, status: Status) -> None:
@@ -243,10 +237,11 @@ def end_all(execution: Execution, status: Status) -> None:
     for thread in execution.threads:
         if thread.waits:
             leave_wait(execution, thread)
-    _finish(execution, status)
+    close(execution, status)
 
 
-def _finish(execution: Execution, status: Status) -> None:
+def close(execution: Execution, status: Status) -> None:
+    """Ends the instance, whose threads have left their waits."""
     execution.threads = []
     execution.buffer = []
     execution.canceling = False

@@ -7,8 +7,8 @@ creates a teardown, and the same table contains the states of the teardown.
 
 Each report of a caller (``done``, ``failed``, ``handled``, ...) is checked against the table before anything is
 changed. A report that the table does not contain raises ``IllegalTransition``. All changes of a status use the
-functions below, except in the two hottest places: ``instructions.run`` and ``waits.park`` assign a status themselves,
-and a test checks that the table contains these transitions.
+functions below, except in the hottest places: ``instructions.run``, ``waits.park`` and ``alone.py`` assign a status
+themselves, and a test checks that the table contains these transitions.
 
 ``docs/states.py`` draws the diagrams in ``docs/explanation/engine.md`` from the table.
 """

@@ -54,26 +54,30 @@ _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
 def park(machine: MachineState, thread: Thread, instruction: Instruction) -> None:
     """Parks a thread on the cases of an instruction; if it has none, on its condition or its branches."""
     execution = machine.execution
-    pc = execution.pc
-    wait_id = f"{thread.id}@{pc}"
-    status = _WAITING
-    waits: list[AnyWait] = []
+    pc, status = execution.pc, _WAITING
     if type(instruction) is SelectOp and (events := instruction.events) is not None:
-        for event, buffered in events:
-            waits.append(EventWait(event, _SET_UP, wait_id, buffered))
+        park_for_events(thread, instruction, events, pc)
     else:
-        waits.extend(_entered(machine, thread, instruction, wait_id))
+        waits = _entered(machine, thread, instruction, f"{thread.id}@{pc}")
         for wait in waits:
             if wait.status is _PENDING_SETUP:
                 status = _SETTING_UP
-    thread.status = status
-    thread.step = instruction.name
-    thread.pc = pc
-    thread.waits = waits
+        thread.status = status
+        thread.step, thread.pc, thread.waits = instruction.name, pc, waits
     if len(execution.threads) == 1:
         execution.status = _IDLE if status is _WAITING else _RUNNING
     else:
         summarize(execution)
+
+
+def park_for_events(thread: Thread, instruction: SelectOp, events: tuple[tuple[str, bool], ...], pc: int) -> None:
+    """Parks a thread on a select that has only ``events`` with plain handlers. ``pc`` is that of the instance."""
+    wait_id = f"{thread.id}@{pc}"
+    waits: list[AnyWait] = []
+    for event, buffered in events:
+        waits.append(EventWait(event, _SET_UP, wait_id, buffered))
+    thread.status = _WAITING
+    thread.step, thread.pc, thread.waits = instruction.name, pc, waits
 
 
 def _entered(machine: MachineState, thread: Thread, instruction: Instruction, wait_id: str) -> list[AnyWait]:

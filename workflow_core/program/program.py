@@ -123,6 +123,23 @@ class Program:
         except KeyError:
             raise self.unknown(statement) from None
 
+    def start_of(self, thread: str, statement: str) -> Instruction:
+        """Returns the instruction that a thread rests on, or the first one of the thread if it has not started.
+
+        Args:
+            thread: the name of the thread.
+            statement: the statement that it rests on; empty before the first.
+
+        Raises:
+            UnknownStatement: the definition no longer contains it.
+        """
+        if statement:
+            return self.at(statement)
+        try:
+            return self.code[self.entries[thread]]
+        except KeyError:
+            raise self.unknown(thread) from None
+
     def step(self, name: str) -> StepOp:
         """Returns the instruction of a step.
 

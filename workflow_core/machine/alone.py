@@ -1,0 +1,228 @@
+"""An instance with a single thread, for callers that await nothing: ``resume`` and ``handle_event`` of the library.
+
+Most of what happens to such an instance is a step, a condition, an event with a plain handler, a wait for such events,
+or the end. The functions here make these transitions on the execution itself. An interpreter in Python spends most of
+its time on calls and on creating objects, so there is no ``Machine``, no search for what is due, and no object for what
+was found.
+
+Invariant: the transitions and their order are those of ``Machine``. For everything else, and for errors, the functions
+create a ``Machine`` and go on with it. They must therefore look at each part of the state that could make anything but
+the next step of the only thread due, and stop when another thread starts and when the checkpoint callback changes the
+instance. ``tests/core/test_properties.py`` compares them with the machine.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from workflow_core.accidents import is_true, refuse_accident
+from workflow_core.execution import MAIN_THREAD, Execution, Status, Thread, ThreadStatus
+from workflow_core.machine.allowance import Allowance
+from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
+from workflow_core.machine.endless import MOVES_MAX
+from workflow_core.machine.instructions import refuse_result, run, step_raised
+from workflow_core.machine.machine import Machine
+from workflow_core.machine.plain import note_place
+from workflow_core.machine.threads import close
+from workflow_core.machine.values import step_context
+from workflow_core.machine.waits import park_for_events
+from workflow_core.program.cases import EventCase, SelectOp
+from workflow_core.program.code import BranchOp, EndOp, Instruction, StepOp
+from workflow_core.program.program import Program
+from workflow_core.wait_types import EventWait, WaitStatus
+from workflow_core.workflow import Workflow
+
+# Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
+_EXECUTING, _RESUMING, _WAITING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING, ThreadStatus.WAITING
+_RUNNING, _IDLE, _FINISHED = Status.RUNNING, Status.WAITING, Status.FINISHED
+_RESUME_WORK, _STEP_WORK = CheckpointKind.RESUME, CheckpointKind.STEP
+_SET_UP = WaitStatus.SET_UP
+
+NOT_ALONE: Final = object()
+"""What ``handle_alone`` returns if it has done nothing."""
+
+
+# --- steps -----------------------------------------------------------------------------------
+
+
+def resume_alone(
+    program: Program,
+    workflow: Workflow,
+    execution: Execution,
+    checkpoint: Checkpoint | None,
+    now: datetime | None,
+    machine: Machine | None = None,
+) -> Machine | None:
+    """Runs step after step while the instance has one thread and nothing else is due.
+
+    Args:
+        checkpoint: called after each transition.
+        now: the current time.
+        machine: the machine of the instance, if there is one.
+
+    Returns:
+        None if nothing is due. Otherwise the machine of the instance: work may be due, so call ``next_work``.
+
+    Raises:
+        AsyncInSyncCall: a step returned a coroutine. Like any error of a step, it is stored in the thread.
+        Exception: any error that a step or a condition raises.
+    """
+    threads = execution.threads
+    if len(threads) != 1 or execution.status is not _RUNNING or execution.teardowns or execution.buffer:
+        return machine or Machine(workflow, execution, now, True)
+    thread, instruction, kind = threads[0], None, None
+    if thread.waits or thread.attempt or thread.retry_at is not None or program.is_plain:
+        pass
+    elif thread.status is _RESUMING:
+        is_moved = bool(thread.step) and program.has_deadlines  # its timers are adjusted first
+        if not is_moved and (machine is None or not machine.allowances):
+            execution.pc += 1
+            instruction, kind = program.start_of(thread.name, thread.step), _RESUME_WORK
+    else:
+        step = program.rests.get(thread.step)
+        if type(step) is StepOp and thread.pc == execution.pc:
+            instruction = step
+    if instruction is not None:
+        machine = _run(workflow, execution, thread, instruction, kind, checkpoint, now, machine)
+        if _is_blocked(program, execution, thread):
+            return None
+    return machine or Machine(workflow, execution, now, True)
+
+
+def _run(
+    workflow: Workflow,
+    execution: Execution,
+    thread: Thread,
+    instruction: Instruction,
+    kind: CheckpointKind | None,
+    checkpoint: Checkpoint | None,
+    now: datetime | None,
+    machine: Machine | None,
+) -> Machine | None:
+    """Moves the thread on from an instruction, in a transition of that ``kind``; None: it rests on this step already.
+    Returns the machine, if there is one."""
+    moves_left = MOVES_MAX
+    while True:
+        if type(instruction) is StepOp:
+            step, pc = instruction, execution.pc
+            thread.status = _EXECUTING
+            thread.step, thread.pc, execution.status = step.name, pc, _RUNNING
+            if checkpoint is not None and kind is not None:
+                checkpoint(kind)
+                if execution.pc != pc or execution.status is not _RUNNING:
+                    kind = None  # the callback moved or ended the instance
+                    break
+            kind, moves_left, action = _STEP_WORK, MOVES_MAX, step.action  # CPython is slow at calling a slot itself
+            try:
+                if step.takes_context:
+                    value = action(workflow, step_context(machine or Machine(workflow, execution, now, True), thread))
+                else:
+                    value = action(workflow)
+                if value is not None:
+                    refuse_result(value, step)
+                execution.pc, instruction = pc + 1, step.next
+            except Exception as error:
+                landed = step_raised(machine or Machine(workflow, execution, now, True), thread, step, error)
+                if landed is None:
+                    break
+                instruction = landed
+        elif type(instruction) is BranchOp and moves_left > 1:
+            cond = instruction.cond
+            try:
+                if (holds := cond(workflow)) is not True and holds is not False:
+                    holds = is_true(holds, instruction.name)
+            except BaseException as error:
+                note_place(machine or Machine(workflow, execution, now, True), instruction, error)
+                raise
+            instruction, moves_left = instruction.next if holds else instruction.other, moves_left - 1
+        elif type(instruction) is SelectOp and (events := instruction.events) is not None:
+            park_for_events(thread, instruction, events, execution.pc)
+            execution.status = _IDLE
+            break
+        elif type(instruction) is EndOp and thread.id == MAIN_THREAD and not execution.canceling:
+            close(execution, _FINISHED)
+            break
+        else:
+            machine = machine or Machine(workflow, execution, now, True)
+            if (reached := _step_after(machine, thread, instruction, moves_left)) is None:
+                break
+            instruction = reached
+    if checkpoint is not None and kind is not None:
+        checkpoint(kind)
+    return machine
+
+
+def _step_after(machine: Machine, thread: Thread, instruction: Instruction, moves_left: int) -> StepOp | None:
+    """Moves the thread on as any other is moved. Returns the step that it rests on; None if it does not rest on one, or
+    is no longer the only thread."""
+    run(machine, thread, instruction, Allowance(moves_left))
+    reached = machine.program.rests.get(thread.step)
+    execution = machine.execution
+    # A thread with which the instance has failed stands on its step, too.
+    is_free = execution.status is _RUNNING and len(execution.threads) == 1
+    return reached if is_free and type(reached) is StepOp and thread.status is _EXECUTING else None
+
+
+def _is_blocked(program: Program, execution: Execution, thread: Thread) -> bool:
+    """Whether certainly nothing is due after the thread has come to rest."""
+    if execution.status is _RUNNING or execution.teardowns or execution.buffer or execution.parent is not None:
+        return False
+    for wait in thread.waits:
+        if type(wait) is not EventWait:
+            return False
+    return not program.has_watches
+
+
+# --- events ----------------------------------------------------------------------------------
+
+
+def handle_alone(
+    program: Program, workflow: Workflow, execution: Execution, event: str, input: Any, now: datetime | None
+) -> Any:
+    """Handles an event with a plain handler that the only thread waits for, and moves the thread on.
+
+    Args:
+        input: as for ``handle_event``.
+        now: the current time.
+
+    Returns:
+        The return value of the handler; ``NOT_ALONE`` if something else is to be done. Then nothing was changed.
+
+    Raises:
+        InvalidInput: the input does not fit the handler's annotation; nothing was changed.
+        Exception: any error that the handler, or a function of the workflow after it, raises.
+    """
+    threads = execution.threads
+    if len(threads) != 1 or execution.status is not _IDLE or execution.buffer:
+        return NOT_ALONE
+    thread = threads[0]
+    select = program.rests.get(thread.step)
+    if type(select) is not SelectOp or select.events is None or program.is_plain or program.has_renamed:
+        return NOT_ALONE
+    case = select.cases.get(event)
+    if type(case) is not EventCase or case.keywords or thread.status is not _WAITING:
+        return NOT_ALONE
+    is_set_up = False
+    for wait in thread.waits:
+        if type(wait) is not EventWait or wait.status is not _SET_UP:
+            return NOT_ALONE  # an older definition has entered it
+        is_set_up = is_set_up or wait.event == event
+    if not is_set_up:
+        return NOT_ALONE
+    handler = case.handler
+    if case.takes_input or input is not None:
+        output = handler(workflow, case.signature.validate(event, input))
+    else:
+        output = handler(workflow)
+    if output is not None:
+        refuse_accident(output, f"the handler of {event!r}")
+    execution.pc += 1
+    thread.waits, thread.caused_by = [], ""
+    instruction = case.entry
+    if type(instruction) is StepOp:
+        thread.status = _EXECUTING
+        thread.step, thread.pc, execution.status = instruction.name, execution.pc, _RUNNING
+    else:
+        run(Machine(workflow, execution, now), thread, instruction)
+    return output
