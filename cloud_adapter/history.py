@@ -160,7 +160,7 @@ def read_old_history(history: str) -> tuple[HistoryEntry, ...]:
 def readable_old_history(history: str) -> tuple[HistoryEntry, ...]:
     """Reads the same, and returns nothing if that fails."""
     try:
-        return read_old_history(history)
+        return read_old_history(history) if history else ()
     except ValueError:
         return ()
 

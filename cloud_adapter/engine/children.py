@@ -78,6 +78,7 @@ class Children:
             ref = InstanceRef.checked(self.workflow(given["workflow"]), given["id"])
             child = begin(ref, json.dumps(given["fields"]), self.committer.clock.now(), link, salt=self.committer.salt)
             await self.committer.create(child)
+            self.lanes.wake(ref)  # its first task may have been delivered before the commit
         except Superseded:
             pass  # the child was created, and others have already changed it
         except Unavailable:

@@ -224,7 +224,7 @@ class Committer:
             own_names = delete = ()
         else:
             await concurrently(self.queue.create, change.create, self.queue.calls_max)
-        if change.leases:
+        if change.leases and change.create:
             # Set only now, because creating the tasks took time.
             change = change.lease_until(self.clock.now() + self.options.lease)
         tell = _teller(session, change.instance)

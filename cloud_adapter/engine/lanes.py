@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
-from typing import Any
+from types import coroutine
+from typing import Any, TypeVar
 
 from cloud_adapter.engine.commits import Committer, Reloaded
 from cloud_adapter.engine.decisions import Contended, Decision, NotNow
@@ -54,6 +55,29 @@ instance with thousands of results then uses about half of the process, not all 
 
 TURN_SECONDS, TURNS_MAX = 0.002, 10
 """The length and the largest number of pauses that a large batch makes while decisions are made for other instances."""
+
+
+_T = TypeVar("_T")
+
+
+@coroutine
+def in_context(context: Context, work: Coroutine[Any, Any, _T]) -> Generator[Any, Any, _T]:
+    """Awaits ``work`` in a context, in the current task. A task of its own would begin and end in later rounds of the
+    event loop."""
+    advance: Callable[[Any], Any] = work.send
+    value: Any = None
+    while True:
+        try:
+            awaited = context.run(advance, value)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+        finally:
+            value = None  # an error and this frame in its traceback would be a cycle
+        try:
+            advance, value = work.send, (yield awaited)
+        except BaseException as error:
+            advance, value = work.throw, error
 
 
 class Lanes:
@@ -220,12 +244,9 @@ class Lane:
         todo = sorted(self.line.items, key=lambda item: not item.decision.reads)
         while todo:
             batch = self._batch(todo)
-            # In the context of the first decision, so that a batch of one runs in the context of its request.
-            task = asyncio.get_running_loop().create_task(
-                self.transactor.decide(batch), context=batch[0].context.copy()
-            )
             try:
-                again = await task
+                # In the context of the first decision, so that a batch of one runs in the context of its request.
+                again = await in_context(batch[0].context.copy(), self.transactor.decide(batch))
             except Conflict as error:
                 self.lanes.met_others(self.ref)
                 self.transactor.current = error.current if isinstance(error, Reloaded) else None

@@ -123,6 +123,7 @@ class Requests:
                 raise
             span.outcome = "replayed"
             return await self._found(ref, caller)
+        self.lanes.wake(ref)  # its first task may have been delivered before the commit
         return view_of(session, caller)
 
     async def _found(self, ref: InstanceRef, caller: Caller | None) -> View:

@@ -21,7 +21,7 @@ FIRST = {
     "canceled child that may still be born": 115,
     "change of a decision that raised kept": 150,
     "cleanup left out when it is canceled": 22,
-    "children of a select forgotten at an event": 4017,
+    "children of a select forgotten at an event": 4048,
     "conditions not looked at after an event": 12,
     "conditions not looked at after fields are set": 39,
     "damaged document counts as none": 19,

@@ -43,7 +43,6 @@ from workflow_core.principal import Principal
 from workflow_core.program.cases import ActivityCase
 from workflow_core.program.code import FrameStepOp, StepOp
 from workflow_core.retry import Retry
-from workflow_core.signatures import is_async as is_async_function
 from workflow_core.wait_types import (
     ActivityWait,
     AnyTeardown,
@@ -202,7 +201,7 @@ class StepWork(ThreadWork):
 
     def is_async(self, machine: MachineState) -> bool:
         step = self._step(machine)
-        return step is not None and is_async_function(step.action)
+        return step is not None and step.is_async
 
     def timeout(self, machine: MachineState) -> timedelta | None:
         step = self._step(machine)

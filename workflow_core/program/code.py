@@ -141,9 +141,14 @@ class EachOp(JumpOp):
 
 @record(slots=True, eq=False, kw_only=True)
 class StepOp(Instruction):
-    """Park the thread: a step is due."""
+    """Park the thread: a step is due.
+
+    Attributes:
+        is_async: whether calling its action returns a coroutine.
+    """
 
     action: Callable[..., Any]
+    is_async: bool
     takes_context: bool
     retry: Retry | None
     timeout: timedelta | None

@@ -34,7 +34,8 @@ def step(assembly: Assembly, statement: Step) -> None:
     name = assembly.name("Step", statement.name, statement.renamed_from)
     takes = "the workflow, or the workflow and a StepContext"
     action = assembly.scope.current(f"Step {name!r}", statement.action)
-    if is_async(action):
+    awaits = is_async(action)
+    if awaits:
         assembly.async_parts.append(name)
     elif statement.timeout is not None:
         raise DefinitionError(
@@ -44,13 +45,16 @@ def step(assembly: Assembly, statement: Step) -> None:
         )
     if isinstance(action, OfFrame):
         retry, timeout = statement.retry, statement.timeout
-        assembly.park(FrameStepOp(name, action=action, takes_context=False, retry=retry, timeout=timeout))
+        assembly.park(
+            FrameStepOp(name, action=action, is_async=awaits, takes_context=False, retry=retry, timeout=timeout)
+        )
         return
     names = parameters(f"Step {name!r}", action, 1, 2, takes)
     assembly.park(
         StepOp(
             name,
             action=action,
+            is_async=awaits,
             takes_context=takes_context(f"Step {name!r}", action, names, 1, StepContext, assembly.scope),
             retry=statement.retry,
             timeout=statement.timeout,

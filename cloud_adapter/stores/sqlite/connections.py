@@ -23,13 +23,15 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cloud_adapter.errors import SettingsError, Unavailable
 from cloud_adapter.stores.sqlite.presence import OpenFiles
 from cloud_adapter.stores.sqlite.schema import create_or_upgrade
+from cloud_adapter.stores.sqlite.thread import OneThread
 from cloud_adapter.stores.sqlite.transactions import Write, write_together
 
 WRITES_TOGETHER_MAX = 100
@@ -40,6 +42,9 @@ LARGE_BYTES = 50_000
 
 Results = tuple[Sequence[Write], Mapping[Write, BaseException]]
 """Writes that were made, and the errors of those that failed."""
+
+Ended = asyncio.Future[None]
+"""Done when the results of a turn were told."""
 
 _T = TypeVar("_T")
 
@@ -63,22 +68,23 @@ class Connections:
         self._closed = False
         self._writes: deque[Write] = deque()
         self._is_due = False
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-store")
-        opening = self._executor.submit(_open_both, path, busy_timeout_ms)
+        self._thread = OneThread("sqlite-store")
+        self._turns = _Turns(self._thread)
+        opening = self._thread.submit(_open_both, path, busy_timeout_ms)
         try:
             self._writer, self._reader = opening.result()
             self._files = OpenFiles(path)
         except BaseException:
             # An interrupt may arrive while the thread opens the file, or just after.
-            self._executor.submit(_close_opened, opening)
-            self._executor.shutdown()
+            self._thread.submit(_close_opened, opening)
+            self._thread.shutdown()
             raise
 
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Runs ``work`` in the thread, on the connection that writes, after all earlier calls."""
         self._check_usable()
         with self._errors():
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work, self._writer)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._writer)
 
     async def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Runs ``work`` in the calling thread, on the connection that reads. It must be fast: a row or two, found by an
@@ -118,16 +124,16 @@ class Connections:
         if self._closed:
             return
         self._closed = True
-        ending = self._executor.submit(_close_both, self._writer, self._reader)
-        self._executor.shutdown(wait=False)
+        ending = self._thread.submit(_close_both, self._writer, self._reader)
+        self._thread.shutdown(wait=False)
         with self._errors():
             # Closing continues even if the caller is cancelled.
             await asyncio.shield(asyncio.wrap_future(ending))
-        self._executor.shutdown()
+        self._thread.shutdown()
 
     def _request(self, loop: asyncio.AbstractEventLoop, work: Callable[..., Results], *args: object) -> None:
         """Requests work of the thread. When it has ended, the event loop is woken once, to tell the results."""
-        loop.run_in_executor(self._executor, work, *args).add_done_callback(lambda ended: _tell(*ended.result()))
+        loop.run_in_executor(self._turns, work, *args)
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> Results:
         self._is_due = False
@@ -159,6 +165,36 @@ class Connections:
             yield
         except sqlite3.Error as error:
             raise Unavailable(f"SQLite could not use {self._path}: {error}") from error
+
+
+class _Turns(Executor):
+    """Makes turns in a thread, and tells their results in the event loop.
+
+    For the event loop, it is an executor like any other one, so that a loop that watches its threads sees the turns. As
+    ``submit`` returns a future of the loop, the loop need not wrap it, and the end of a turn is one call of the loop.
+    """
+
+    def __init__(self, thread: OneThread) -> None:
+        self._thread = thread
+
+    def submit(self, turn: Callable[..., Any], /, *args: Any, **_: Any) -> Any:
+        """Makes a turn. Returns a future of the running event loop that is done when the results were told."""
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        self._thread.put(partial(_make, turn, args, loop, ended))
+        return ended
+
+
+def _make(turn: Callable[..., Results], args: Sequence[Any], loop: asyncio.AbstractEventLoop, ended: Ended) -> None:
+    results = turn(*args)
+    with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
+        loop.call_soon_threadsafe(_end, results, ended)
+
+
+def _end(results: Results, ended: Ended) -> None:
+    _tell(*results)
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _tell(writes: Sequence[Write], failures: Mapping[Write, BaseException]) -> None:
