@@ -225,6 +225,15 @@ def test_nobody_decides(environment: Environment, support: Started) -> None:
     assert WORLD.seen == ["The tool call was denied. Nobody has decided in time."]
 
 
+def test_nobody_decides_on_one_of_the_calls(environment: Environment, support: Started) -> None:
+    handle = support([call("delete", "1", path="/a"), call("delete", "2", path="/b")], final(text="done"))
+    handle.send("approve", {"call": "1", "approved": True})
+    environment.advance(days=7)
+    assert handle.is_finished
+    assert WORLD.calls == ["delete /a"]
+    assert WORLD.seen == ["deleted /a", "The tool call was denied. Nobody has decided in time."]
+
+
 def test_a_tool_asks_for_an_approval_while_it_runs(support: Started) -> None:
     handle = support(
         [call("spend", "1", cents=50), call("spend", "2", cents=500), call("add", "3", a=1, b=1)], final(text="done")
@@ -235,6 +244,7 @@ def test_a_tool_asks_for_an_approval_while_it_runs(support: Started) -> None:
     assert handle.is_finished
     assert sorted(WORLD.calls) == ["1 + 1", "spend 50", "spend 500"]
     assert WORLD.seen == ["spent", "spent", 2], "in the order of the calls"
+    assert handle.fields.usage["tool_calls"] == 3, "one that asks for an approval counts once"
 
 
 def test_a_tool_that_fails_is_repeated_and_then_reported(environment: Environment, support: Started) -> None:
