@@ -215,6 +215,19 @@ def test_an_attempt_gets_a_task_and_one_for_its_end() -> None:
     assert (end.path, end.body["wait_id"], end.body["fence"]) == (TIMEOUT_PATH, "", OTHER)
 
 
+async def ask_slowly(word: str) -> str:
+    return word
+
+
+class Beating(Workflow, name="beating"):
+    definition = S(Activity("ask", ask_slowly, input=lambda w: "a", heartbeat=timedelta(seconds=30)))
+
+
+def test_with_a_heartbeat_only_the_queue_limits_an_attempt() -> None:
+    attempt, _ = planned(begin(InstanceRef(Beating, "a"), b"", NOW, salt=str)).create
+    assert attempt.deadline == timedelta(days=1)
+
+
 def test_the_task_of_a_timeout_that_was_left_is_deleted_unless_it_has_come() -> None:
     first = planned(waiting())
     session = asking()
@@ -348,7 +361,6 @@ class Both(Workflow, name="both"):
 
 def test_at_the_end_of_a_lease_one_task_ends_all_attempts_of_a_commit() -> None:
     session = stored(begin(InstanceRef(Both, "a"), b"", NOW, salt=str))
-    assert paths(planned(begin(InstanceRef(Both, "a"), b"", NOW, salt=str))) == [ACTIVITY_PATH] * 2 + [TIMEOUT_PATH]
     before = Before.of(replace(session.instance, lease=LEASE))
     assert paths(planned(session, token=OTHER, now=NOW + timedelta(days=2), before=before)) == [TIMEOUT_PATH]
 
