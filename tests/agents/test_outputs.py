@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic_ai import Agent, ModelRetry, PromptedOutput, ToolOutput
@@ -87,7 +88,7 @@ def test_a_deadline() -> None:
 
 
 class Prompted(AgentWorkflow, name="prompted"):
-    agent = Agent(MODEL, output_type=PromptedOutput([Answer, Refusal]))
+    agent = Agent(MODEL, output_type=PromptedOutput[Any]([Answer, Refusal]))
     answer: str = ""
 
     async def run(self) -> None:
