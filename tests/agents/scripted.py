@@ -41,6 +41,9 @@ class World:
         """Depends on the messages only, as a crash may repeat a request."""
         self.requests.append(messages)
         number = sum(isinstance(message, ModelResponse) for message in messages)
+        for error in self.replies[number]:
+            if isinstance(error, Exception):
+                raise error
         return ModelResponse(parts=self.replies[number])
 
     @property

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from pydantic_ai import Agent, ModelRetry, ToolOutput
-from pydantic_ai.messages import UserPromptPart
+from pydantic_ai import Agent, ModelRetry, PromptedOutput, ToolOutput
+from pydantic_ai.messages import TextPart, UserPromptPart
 
 from gorchestrate.pydantic_ai import AgentWorkflow
 from gorchestrate.pydantic_ai.agent_steps import SET_ASIDE
@@ -84,6 +85,20 @@ def test_a_deadline() -> None:
         environment.advance(hours=1)
         assert handle.fields.log == ["late"]
         assert handle.is_finished
+
+
+class Prompted(AgentWorkflow, name="prompted"):
+    agent = Agent(MODEL, output_type=PromptedOutput[Any]([Answer, Refusal]))
+    answer: str = ""
+
+    async def run(self) -> None:
+        self.answer = repr(await self.ask("hello"))
+
+
+def test_an_output_that_the_prompt_asks_for() -> None:
+    with Environment(Prompted) as environment:
+        WORLD.reset([TextPart('{"result": {"kind": "Refusal", "data": {"text": "no"}}}')])
+        assert environment.create(Prompted).fields.answer == "Refusal(text='no')"
 
 
 class Graceful(AgentWorkflow, name="graceful"):

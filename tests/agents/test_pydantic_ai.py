@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent, ApprovalRequired, ModelRetry, RunContext, UsageLimits
+from pydantic_ai.exceptions import ModelRequestRejectedError
 from pydantic_ai.messages import ModelResponse, TextPart, ToolReturnPart
 
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
@@ -40,6 +41,12 @@ def add(context: RunContext[str], a: int, b: int) -> int:
     if WORLD.errors:
         raise WORLD.errors.pop(0)
     return a + b
+
+
+@agent.output_validator
+def has_dependencies(context: RunContext[str], output: Answer) -> Answer:
+    assert context.deps
+    return output
 
 
 @agent.tool_plain(requires_approval=True)
@@ -225,6 +232,22 @@ def test_nobody_decides(environment: Environment, support: Started) -> None:
     assert WORLD.seen == ["The tool call was denied. Nobody has decided in time."]
 
 
+def test_a_person_denies_without_a_reason(support: Started) -> None:
+    handle = support([call("delete", "1", path="/a")], final(text="done"))
+    handle.send("approve", {"call": "1", "approved": False})
+    assert handle.is_finished
+    assert WORLD.seen == ["The tool call was denied."]
+
+
+def test_nobody_decides_on_one_of_the_calls(environment: Environment, support: Started) -> None:
+    handle = support([call("delete", "1", path="/a"), call("delete", "2", path="/b")], final(text="done"))
+    handle.send("approve", {"call": "1", "approved": True})
+    environment.advance(days=7)
+    assert handle.is_finished
+    assert WORLD.calls == ["delete /a"]
+    assert WORLD.seen == ["deleted /a", "The tool call was denied. Nobody has decided in time."]
+
+
 def test_a_tool_asks_for_an_approval_while_it_runs(support: Started) -> None:
     handle = support(
         [call("spend", "1", cents=50), call("spend", "2", cents=500), call("add", "3", a=1, b=1)], final(text="done")
@@ -235,6 +258,7 @@ def test_a_tool_asks_for_an_approval_while_it_runs(support: Started) -> None:
     assert handle.is_finished
     assert sorted(WORLD.calls) == ["1 + 1", "spend 50", "spend 500"]
     assert WORLD.seen == ["spent", "spent", 2], "in the order of the calls"
+    assert handle.fields.usage["tool_calls"] == 3, "one that asks for an approval counts once"
 
 
 def test_a_tool_that_fails_is_repeated_and_then_reported(environment: Environment, support: Started) -> None:
@@ -262,12 +286,21 @@ def test_what_pydantic_ai_reports_to_the_model(environment: Environment) -> None
 
 
 def test_results_that_are_no_json(support: Started) -> None:
-    handle = support([call("place", "1"), call("thing", "2"), call("mean", "3", values=[])], final(text="done"))
+    handle = support(
+        [
+            call("place", "1"),
+            call("thing", "2"),
+            call("mean", "3", values=[]),
+            call("mean", "4", values=[1e308, 1e308]),
+        ],
+        final(text="done"),
+    )
     assert handle.is_finished
-    place, thing, mean = WORLD.seen
+    place, thing, mean, infinite = WORLD.seen
     assert place == {"city": "Rome"}
     assert "the result of the tool 'thing' cannot be stored as JSON" in thing
     assert "the result of the tool 'mean' cannot be stored as JSON: it has nan at 'mean'" in mean
+    assert "it has inf at 'mean'" in infinite
 
 
 def test_calls_run_at_the_same_time(tmp_path: Path) -> None:
@@ -316,6 +349,14 @@ def test_limits(
     assert handle.fields.error.startswith("AgentStopped: UsageLimitExceeded")
     assert text in handle.fields.error
     assert len(WORLD.requests) <= 2
+
+
+def test_a_request_that_the_model_rejects_is_not_repeated(environment: Environment) -> None:
+    WORLD.reset(*[[ModelRequestRejectedError("scripted", "too many images")]] * 5)
+    handle = environment.create(Support, "a")
+    assert handle.is_finished
+    assert handle.fields.error.startswith("AgentStopped: ModelRequestRejectedError")
+    assert len(WORLD.requests) == 1
 
 
 def test_a_long_conversation(support: Started, monkeypatch: pytest.MonkeyPatch) -> None:

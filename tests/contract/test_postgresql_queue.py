@@ -216,6 +216,30 @@ def test_a_group_gets_its_share(postgresql_url: str) -> None:
     run(postgresql_url, scenario, concurrent_max=200, shares=Shares(of_group=100, beyond_first=150))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"concurrent_max": 1}, id="deliveries"),
+        pytest.param({"concurrent_max": 10, "shares": Shares(of_group=1, beyond_first=10)}, id="deliveries of a group"),
+    ],
+)
+def test_the_end_of_a_delivery_makes_room_for_the_next_one_at_once(
+    postgresql_url: str, options: dict[str, Any]
+) -> None:
+    async def scenario(h: Harness) -> None:
+        h.receiver.hold("first")
+        for name in ("first", "second"):
+            await h.queue.create(Task(name, "/resume", {}, group="a"))
+            await h.advance()
+        assert h.receiver.names == ["first"]
+        h.receiver.release("first")
+        await h.advance()
+        assert h.receiver.names == ["first", "second"]
+        assert h.now() == START
+
+    run(postgresql_url, scenario, **options)
+
+
 def test_a_task_is_given_up_after_its_attempts(
     postgresql_server: Server, postgresql_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,12 +12,12 @@ import pytest
 from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import TOKEN_CHARS_MAX, Instance, Lease
 from cloud_adapter.engine.commits import Committer
-from cloud_adapter.engine.plan import KEEP, RELEASE, After, Before, Change, Hold, LeasePolicy, plan
+from cloud_adapter.engine.plan import KEEP, RELEASE, After, Before, Change, Hold, LeasePolicy, next_stops, plan
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.schedule import due
 from cloud_adapter.engine.secrets import Secrets
 from cloud_adapter.engine.session import Session, begin
-from cloud_adapter.engine.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH
+from cloud_adapter.engine.tasks import ACTIVITY_PATH, RESUME_PATH, TIMEOUT_PATH, ResumeTask
 from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.stores.sqlite.store import SqliteStore
@@ -215,6 +215,19 @@ def test_an_attempt_gets_a_task_and_one_for_its_end() -> None:
     assert (end.path, end.body["wait_id"], end.body["fence"]) == (TIMEOUT_PATH, "", OTHER)
 
 
+async def ask_slowly(word: str) -> str:
+    return word
+
+
+class Beating(Workflow, name="beating"):
+    definition = S(Activity("ask", ask_slowly, input=lambda w: "a", heartbeat=timedelta(seconds=30)))
+
+
+def test_with_a_heartbeat_only_the_queue_limits_an_attempt() -> None:
+    attempt, _ = planned(begin(InstanceRef(Beating, "a"), b"", NOW, salt=str)).create
+    assert attempt.deadline == timedelta(days=1)
+
+
 def test_the_task_of_a_timeout_that_was_left_is_deleted_unless_it_has_come() -> None:
     first = planned(waiting())
     session = asking()
@@ -265,6 +278,13 @@ def test_the_tasks_of_an_attempt_go_no_further_than_the_horizon() -> None:
     wait.retry_at, wait.deadline = NOW + timedelta(days=25), NOW + timedelta(days=26)
     attempt, end = planned(session).create
     assert attempt.at == end.at == NOW + OPTIONS.horizon
+
+
+def test_an_intermediate_stop_leads_to_the_next_one() -> None:
+    body, stop = ResumeTask.of(waiting().execution, NOW), NOW + OPTIONS.horizon
+    (next_stop,) = next_stops(ending(NOW + timedelta(days=15)).execution, body, stop, OPTIONS.horizon)
+    assert next_stop.at == NOW + timedelta(days=15)
+    assert not [*next_stops(ending(NOW + timedelta(days=9)).execution, body, NOW, OPTIONS.horizon)], "it has its task"
 
 
 def test_what_was_due_before_has_its_task() -> None:
@@ -341,7 +361,6 @@ class Both(Workflow, name="both"):
 
 def test_at_the_end_of_a_lease_one_task_ends_all_attempts_of_a_commit() -> None:
     session = stored(begin(InstanceRef(Both, "a"), b"", NOW, salt=str))
-    assert paths(planned(begin(InstanceRef(Both, "a"), b"", NOW, salt=str))) == [ACTIVITY_PATH] * 2 + [TIMEOUT_PATH]
     before = Before.of(replace(session.instance, lease=LEASE))
     assert paths(planned(session, token=OTHER, now=NOW + timedelta(days=2), before=before)) == [TIMEOUT_PATH]
 

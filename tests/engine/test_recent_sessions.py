@@ -12,9 +12,12 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
+from cloud_adapter.document import Lease
 from cloud_adapter.engine import recent_sessions
+from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
+from gorchestrate.testing.clock import START
 from workflow_core import EventRejected, Go, On, S, Select, Step, WaitFor, While, Workflow
 
 
@@ -188,6 +191,24 @@ def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             for number in (4, 5, 6, 7, 0):
                 assert await runtime.engine.handle_event("counted", f"a{number}", "Add") == b"2"
             assert loads.count == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("change", [{"lease": Lease("other", START)}, {"has_kept_events": True}])
+def test_an_instance_with_a_lease_or_events_in_its_inbox_is_loaded_again(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    async def run() -> None:
+        async with runtimes(tmp_path) as (runtime,):
+            await runtime.engine.create("counted", "a")
+            recent, committer = runtime.engine.lanes.recent, runtime.engine.lanes.committer
+            for instance_change, count in (({}, 1), (change, 0)):
+                session = await committer.load(InstanceRef(Counted, "a"))
+                session.instance = session.instance.with_values(**instance_change)
+                recent.keep(session)
+                assert len(recent) == count
+                await recent.take(session.ref)
 
     asyncio.run(run())
 

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from cloud_adapter.engine.tasks import TIMEOUT_PATH
 from cloud_adapter.hosting import embedded
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
+from cloud_adapter.hosting.near_tasks import NearTasks
+from cloud_adapter.ports import Task
 from cloud_adapter.settings import Settings
 from gorchestrate.testing.clock import START, ManualClock
+from tests.engine.harness import ManualQueue
 from workflow_core import Activity, On, Retry, S, Select, Step, StepContext, Timeout, Workflow
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -146,5 +150,19 @@ def test_more_timers_than_one_recovery_schedules_fire_at_their_time(
                 ((_, at),) = await happened(runtime, "reminder", str(number))
                 late[at - HOUR - number // 3 * SECOND] += 1
             assert set(late) <= {0 * SECOND, SECOND}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("ahead", "near"), [(10 * MINUTE, 10 * MINUTE), (10 * SECOND, MINUTE)])
+def test_what_is_due_before_the_next_recovery_is_held_and_can_be_deleted(ahead: timedelta, near: timedelta) -> None:
+    async def main() -> None:
+        queue, clock = ManualQueue(), ManualClock()
+        tasks = NearTasks(queue, clock, ahead)
+        for name, at in (("near", near), ("far", near + SECOND)):
+            await tasks.create(Task(name, TIMEOUT_PATH, {}, START + at))
+        assert list(queue.tasks) == ["near"]
+        await tasks.delete("near")
+        assert not queue.tasks
 
     asyncio.run(main())

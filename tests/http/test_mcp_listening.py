@@ -49,7 +49,7 @@ class Order(Workflow, name="order"):
     )
 
 
-class Talk(Workflow, name="talk"):  # without a docstring
+class Talk(Workflow, name="small_talk"):  # without a docstring
     access = Access(create={"clerk"}, read={"clerk"}, send={"clerk"})
 
     def say(self, text: str) -> None: ...
@@ -96,8 +96,8 @@ def test_an_event_that_is_signed_in_another_state_is_no_tool(order: str) -> None
 
 
 def test_an_input_is_required_if_each_wait_needs_one(url: str, id: str) -> None:
-    ok(f"{url}/mcp", CLERK, "start_talk", id=id)
-    found = using(f"{url}/mcp/talk/{id}", CLERK, tools)
+    ok(f"{url}/mcp", CLERK, "start_small_talk", id=id)
+    found = using(f"{url}/mcp/small_talk/{id}", CLERK, tools)
     assert {name: tool.input_schema.get("required") for name, tool in found.items()} == {
         "get": None,
         "Say": None,
@@ -108,8 +108,8 @@ def test_an_input_is_required_if_each_wait_needs_one(url: str, id: str) -> None:
 
 def test_the_service_shows_the_events_that_a_principal_may_send_in_some_state(url: str) -> None:
     found = using(f"{url}/mcp", CLERK, tools)
-    assert found["send_talk"].input_schema["properties"]["event"]["enum"] == ["Say", "Hear", "Wait"]
-    assert found["start_talk"].description == "Starts an instance of talk under an id that you choose."
+    assert found["send_small_talk"].input_schema["properties"]["event"]["enum"] == ["Say", "Hear", "Wait"]
+    assert found["start_small_talk"].description == "Starts an instance of small_talk under an id that you choose."
 
 
 def test_a_call_may_be_as_large_as_its_event_allows(order: str) -> None:

@@ -70,6 +70,42 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
         "self.stale = accepted is None or accepted.wait is None",
         "self.stale = ((accepted is None))",
     ): "``child`` returns none without a wait",
+    (
+        "cloud_adapter/stores/postgresql/rows.py",
+        "_document",
+        "document = dict(zip(COLUMNS, values, strict=False))",
+        "document = dict(zip(COLUMNS, values, ))",
+    ): "it is the default",
+    (
+        "cloud_adapter/queues/cloud_tasks.py",
+        "CloudTasksQueue.__init__",
+        'for value, what in zip(names, ("project", "location", "queue", "queue"), strict=True):',
+        'for value, what in zip(names, ("project", "location", "queue", "queue"), ):',
+    ): "both have four items",
+    (
+        "workflow_core/machine/allowance.py",
+        "Allowance",
+        "left: int = 0",
+        "left: int = 1",
+    ): "whoever creates one sets it at once",
+    (
+        "workflow_core/machine/outside_work.py",
+        "_OfTeardown.failed",
+        "check_wait(self.teardown, WaitHappening.TEARDOWN_FAILED)",
+        "pass",
+    ): "a teardown has only states in which it may fail",
+    (
+        "workflow_core/machine/unwinding.py",
+        "_overdue",
+        "if (around.late_at >= 0 or around.is_try) and around.depth == guard.depth:  # no cleanup is between them",
+        "if (around.late_at > 0 or around.is_try) and around.depth == guard.depth:  # no cleanup is between them",
+    ): "the body comes before ``on_timeout``, so that does not begin at 0",
+    (
+        "cloud_adapter/engine/recovery.py",
+        "_can_move",
+        "return False",
+        "return None",
+    ): "the answer is only used as a condition",
 }
 """(path, function, removed, added): the reason."""
 

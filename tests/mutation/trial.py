@@ -33,6 +33,9 @@ COPIED = (
 TESTS_MAX = 400
 """How many tests one mutant is tried on, the fastest first: a line of the machine's loop is run by nearly all."""
 
+PARAMETERS_FIRST = 2
+"""How many cases of a parametrized test come before other tests: the other cases seldom find more."""
+
 SIMULATED = ("workflow_core/machine", "cloud_adapter/engine")
 """The folders whose code runs in the simulation; it has a store and a queue of its own."""
 
@@ -73,6 +76,7 @@ class Copy:
     """A copy of the project, in which one mutant at a time is tried. Close it at the end."""
 
     def __init__(self, root: Path, folder: Path) -> None:
+        self.root = root
         self.folder = folder
         for name in COPIED:
             source = root / name
@@ -93,9 +97,9 @@ class Copy:
         self._warm.wait()
 
     def try_mutant(self, mutant: Mutant, covered: CoverageMap, seeds: int) -> Trial:
-        """Applies a mutant, runs what could find it, and takes it back. Meanwhile, the project may change."""
+        """Applies a mutant, runs what could find it, and takes it back."""
         file = self.folder / mutant.path
-        source = file.read_bytes()
+        source = (self.root / mutant.path).read_bytes()
         file.write_bytes(mutant.applied_to(source))
         try:
             return self._try(mutant, source.decode(), covered, seeds)
@@ -121,7 +125,15 @@ class Copy:
         named after it."""
         killers: Mapping[str, int] = self._killers.get(path, {})
         stem = Path(path).stem
-        return sorted(tests, key=lambda test: (-killers.get(_file_of(test), 0), stem not in _file_of(test)))
+        ranks: Counter[str] = Counter()
+        few: dict[str, bool] = {}
+        for test in tests:
+            function = test.partition("[")[0]
+            ranks[function] += 1
+            few[test] = ranks[function] <= PARAMETERS_FIRST
+        return sorted(
+            tests, key=lambda test: (not few[test], -killers.get(_file_of(test), 0), stem not in _file_of(test))
+        )
 
     def _ask_tests(self, path: str, source: str, tests: Sequence[str]) -> Reply:
         """Tries tests on the change. One that fails must pass without the change; otherwise it does not count."""

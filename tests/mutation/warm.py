@@ -8,6 +8,7 @@ Requests and replies are lines of JSON, see ``Request`` and ``Reply``. It runs i
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import os
@@ -35,6 +36,9 @@ SECONDS_MAX = 600.0
 
 READY = "ready"
 """The first line of the replies: the modules are imported, so the files may be changed."""
+
+TEST_SECONDS_MAX = 90.0
+"""How long a test may take that ``--timeout`` did not end, because the changed code catches every error."""
 
 _POLL_SECONDS = 0.02
 
@@ -124,9 +128,12 @@ class Server:
                 for item, following in zip(items, [*items[1:], None], strict=True):
                     factory = cast("TempPathFactory", item.config._tmp_path_factory)  # type: ignore[attr-defined]
                     factory._basetemp = Path(folder)
+                    faulthandler.dump_traceback_later(TEST_SECONDS_MAX, exit=True)
                     item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             except _Failed as failure:
                 return failure.reply
+            finally:
+                faulthandler.cancel_dump_traceback_later()
         return Reply("passed")
 
 

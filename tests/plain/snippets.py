@@ -40,6 +40,9 @@ class Msg(Exception):
         super().__init__("text of", code)
         self.code = code
     def __str__(self): return f"M{{self.code}}"
+class Prefixed(Exception):
+    def __init__(self, text):
+        super().__init__(f"prefixed {{text}}")
 class Color(enum.Enum):
     RED = "red"
     BLUE = "blue"
@@ -104,6 +107,11 @@ class W0(Base, name="w0"):
         if kind == "cause":
             try: raise KeyError("inner")
             except KeyError as e: raise Odd("outer") from e
+        if kind == "causes":
+            inner = Odd("middle")
+            inner.__cause__ = Odd("inner")
+            raise Odd("outer") from inner
+        if kind == "prefixed": raise Prefixed("text")
         return 1
     @step
     def note(self, n: Any = None) -> str:
