@@ -1,10 +1,9 @@
 """What every test may ask for, and which files are collected."""
 
+import gc
 import re
 from collections import Counter
 from pathlib import Path
-
-import gc
 
 import pytest
 
