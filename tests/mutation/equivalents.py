@@ -101,6 +101,12 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
         "if (around.late_at > 0 or around.is_try) and around.depth == guard.depth:  # no cleanup is between them",
     ): "the body comes before ``on_timeout``, so that does not begin at 0",
     (
+        "workflow_core/machine/unwinding.py",
+        "depart",
+        "if guard.cleanup_at >= 0:",
+        "if guard.cleanup_at > 0:",
+    ): "the body comes before ``finally_``, so that does not begin at 0",
+    (
         "cloud_adapter/engine/recovery.py",
         "_can_move",
         "return False",
