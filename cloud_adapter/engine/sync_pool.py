@@ -70,20 +70,24 @@ class SyncPool:
         when the call has ended, even if the caller was cancelled before."""
         loop = asyncio.get_running_loop()
         await self._take(loop)
-        place = _Place(self._threads, loop)
+        place = _Place(self._threads)
 
         async def run(function: Callable[..., Any], *args: Any) -> Any:
             context = contextvars.copy_context()
             context.run(own_decimal_context)
             return await loop.run_in_executor(place, partial(context.run, function, *args))
 
+        def ended(_: Future[Any]) -> None:
+            with suppress(RuntimeError):  # the event loop is closed
+                loop.call_soon_threadsafe(self._give_back)
+
         try:
             yield run
         finally:
-            if place.call is None or place.call.is_over:
+            if place.call is None or place.call.done():
                 self._give_back()
             else:
-                place.call.then = self._give_back
+                place.call.add_done_callback(ended)
 
     async def _take(self, loop: asyncio.AbstractEventLoop) -> None:
         self._threads.check_open()
@@ -158,73 +162,22 @@ class _Call:
         else:
             self.future.set_result(result)
 
-    def cancel(self) -> None:
-        """See ``_LoopCall.cancel``."""
-        self.future.cancel()
-
-
-@dataclass(eq=False, slots=True)
-class _LoopCall:
-    """A call whose result is told in an event loop, by one call of the loop.
-
-    Attributes:
-        answer: its result. If the caller is cancelled, so is this, while the call may still run.
-        is_over: whether the thread is free again, or the call was not made.
-        then: called in the event loop when it is over.
-    """
-
-    loop: asyncio.AbstractEventLoop
-    answer: asyncio.Future[Any]
-    function: Callable[[], Any]
-    is_over: bool = False
-    then: Callable[[], None] | None = None
-
-    def make(self) -> None:
-        result: Any = None
-        error: BaseException | None = None
-        if not self.answer.cancelled():
-            try:
-                result = self.function()
-            except BaseException as raised:
-                error = raised
-        with suppress(RuntimeError):  # the event loop is closed
-            self.loop.call_soon_threadsafe(self._end, result, error)
-        del self, error  # breaks the cycles of the error and this frame in its traceback
-
-    def _end(self, result: Any, error: BaseException | None) -> None:
-        self.is_over = True
-        if not self.answer.done():
-            if error is None:
-                self.answer.set_result(result)
-            else:
-                self.answer.set_exception(error)
-        if self.then is not None:
-            self.then()
-
-    def cancel(self) -> None:
-        """Called in the event loop, if the call will not be made."""
-        self.is_over = True
-        self.answer.cancel()
-
 
 class _Place(Executor):
-    """Makes one call in a thread. As ``submit`` returns a future of the event loop, the loop need not wrap it.
+    """Passes one call on to an executor.
 
     Attributes:
-        call: the call; None if it was not made.
+        call: the call; None if it was not made. Unlike asyncio's future, it is not done before its thread is free.
     """
 
-    def __init__(self, threads: DaemonThreads, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, threads: Executor) -> None:
         self._threads = threads
-        self._loop = loop
-        self.call: _LoopCall | None = None
+        self.call: Future[Any] | None = None
 
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function in a thread. Returns a future of the event loop."""
-        call = _LoopCall(self._loop, self._loop.create_future(), partial(function, *args, **kwargs))
-        self._threads.put(call)
-        self.call = call
-        return call.answer
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """See ``Executor.submit``."""
+        self.call = call = self._threads.submit(function, *args, **kwargs)
+        return call
 
 
 class DaemonThreads(Executor):
@@ -242,7 +195,7 @@ class DaemonThreads(Executor):
         self._idle_seconds_max = idle_seconds_max
         self._changed = threading.Condition()
         # Hold `_changed` to use the following attributes.
-        self._calls: deque[_Call | _LoopCall] = deque()
+        self._calls: deque[_Call] = deque()
         self._threads: set[threading.Thread] = set()
         self._idle = 0
         self._started = 0
@@ -276,15 +229,6 @@ class DaemonThreads(Executor):
             RuntimeError: the executor was shut down, or the system cannot start more threads.
         """
         call = _Call(Future(), partial(function, *args, **kwargs))
-        self.put(call)
-        return call.future
-
-    def put(self, call: _Call | _LoopCall) -> None:
-        """Makes a call in a thread, when one is available.
-
-        Raises:
-            RuntimeError: see ``submit``.
-        """
         with self._changed:
             self.check_open()
             self._calls.append(call)
@@ -292,6 +236,7 @@ class DaemonThreads(Executor):
                 self._changed.notify()
             elif len(self._threads) < self._threads_max:
                 self._start()
+        return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Rejects new calls. Calls that were submitted before are made; with ``cancel_futures``, those that have not
@@ -304,7 +249,7 @@ class DaemonThreads(Executor):
             threads = list(self._threads)
             self._changed.notify_all()
         for call in calls:
-            call.cancel()
+            call.future.cancel()
         if wait:
             for thread in threads:
                 thread.join()
@@ -326,7 +271,7 @@ class DaemonThreads(Executor):
             call.make()
             del call  # so that the call can be freed while the thread is idle
 
-    def _next(self) -> _Call | _LoopCall | None:
+    def _next(self) -> _Call | None:
         """Waits for the next call. Returns None if this thread is no longer needed."""
         with self._changed:
             self._idle += 1
