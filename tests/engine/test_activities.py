@@ -212,7 +212,10 @@ async def test_an_asynchronous_function_is_interrupted_when_its_time_is_over(wor
     assert await world.finish(running) is Outcome.DONE
     await world.process.deliver(world.queue.timers[0])
     wait = the(ActivityWait, (await world.instance()).execution.threads[0].waits)
-    assert (wait.attempt, wait.error) == (1, f"TimedOut: activity 'hold' did not return a result by {deadline}")
+    assert (wait.attempt, wait.error) == (
+        1,
+        f"TimedOut: activity 'hold' did not return a result by {deadline:%Y-%m-%dT%H:%M:%SZ}",
+    )
 
 
 @in_world(Hold)

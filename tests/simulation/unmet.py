@@ -27,7 +27,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
             "Execution.to_dict",
             "data: dict[str, Any] = _adapter().dump_python(",
         ),
-        (f"{_M}instructions.py", "run", "return  # the callback moved or ended the instance"),
+        (f"{_M}alone.py", "_run", "kind = None  # the callback moved or ended the instance"),
         (f"{_C}program/program.py", "Program.select", "raise self.unknown(name)"),
         (f"{_C}program/program.py", "Program.step", "raise self.unknown(name)"),
         (f"{_C}workflow.py", "Workflow.result_json", "return self.pack_result().text"),
@@ -85,9 +85,9 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
                 "e parameter of 'then' with a type that has them too\""
             ),
         ),
-        (f"{_M}instructions.py", "_refuse_result", "if iscoroutine(result):"),
+        (f"{_M}instructions.py", "refuse_result", "if iscoroutine(result):"),
         (f"{_M}endless.py", "rested", "raise endless(thread, allowance)"),
-        (f"{_M}instructions.py", "run", "_refuse_result(value, step)"),
+        (f"{_M}alone.py", "_run", "refuse_result(value, step)"),
         (f"{_M}passing.py", "_stored", "if isinstance(leaf, float) and not math.isfinite(leaf):"),
         (f"{_M}passing.py", "pack_result", "except _ERRORS as error:"),
         (
@@ -150,7 +150,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
         (f"{_M}operations.py", "_positions_at", "except UnknownStatement:  # it may have been in any of them"),
         (f"{_M}state.py", "MachineState.__init__", "raise UnknownStatement("),
-        (f"{_M}threads.py", "start_of", "except KeyError:"),
+        (f"{_C}program/program.py", "Program.start_of", "except KeyError:"),
         (f"{_C}program/program.py", "Program.statements_of", "raise self.unknown(thread)"),
         (
             f"{_C}workflow.py",
