@@ -4,6 +4,7 @@ code of the same instance never runs beside it."""
 from __future__ import annotations
 
 import asyncio
+import gc
 from asyncio import Task as Running
 from asyncio import ensure_future
 from collections.abc import Awaitable, Callable
@@ -261,6 +262,36 @@ async def test_a_canceled_instance_is_not_renewed_any_more(world: World) -> None
     with world.process.calls() as calls:
         await world.clock.advance(300)
     assert calls == []
+
+
+class Slowly(Workflow, name="bread"):
+    """Its step takes long to clean up once it is interrupted."""
+
+    async def bake(self) -> None:
+        try:
+            await GATE.wait()
+        finally:
+            await GATE.wait()
+
+    definition = S(Step("bake", bake))
+
+
+@in_world(Slowly, options=BY_THIRDS)
+async def test_interrupted_code_whose_lease_expires_during_its_cleanup_leaves_no_error_in_the_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.create()
+    running = await delivering(world, world.process)
+    await world.finish(world.start().engine.operate("bread", ID, Cancel()))
+    await world.clock.advance(20)
+    reached = GATE.reached
+    await world.clock.advance(60)
+    assert GATE.reached == reached
+    GATE.open()
+    await world.finish(running)
+    del running
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def held_up(function: Callable[..., Any], *args: Any) -> Any:
