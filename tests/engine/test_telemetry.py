@@ -314,6 +314,7 @@ async def test_a_task_ahead_of_its_commit_is_no_error(world: World, recorder: Re
     assert await world.finish(world.process.perform(task)) is Outcome.NOT_YET
     span = recorder.one("resume")
     assert span.status.status_code.name == "UNSET" and about(span)["outcome"] == "not yet"
+    assert span.attributes["error.type"] == "NotYet", "why the queue has to send it again"
     world.process.unavailable("load", applied=False)
     assert await world.process.perform(task) is Outcome.FAILED
     assert recorder.spans[-1].status.status_code.name == "ERROR"

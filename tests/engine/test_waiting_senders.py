@@ -125,3 +125,19 @@ async def test_who_may_send_it_is_checked_again_on_the_state_that_is_committed(w
     results = await world.finish(asyncio.gather(handled, sent, return_exceptions=True))
     assert [type(result) for result in results] == [InstanceNotFound, InstanceNotFound]
     assert (await world.fields()).log == []
+
+
+@in_world(Order)
+async def test_while_the_database_is_down_it_is_not_asked_again_and_again_who_may_send_it(world: World) -> None:
+    handled = await handling(world)
+    sent = ensure_future(world.process.post("Quick", principal=BOB))
+    for number in range(1, 200):
+        world.process.unavailable("load", number, applied=False)
+    with world.process.calls() as calls:
+        await world.clock.advance(5)
+    assert 1 <= calls.count("load") < 5
+    world.process.wire.faults.clear()
+    GATE.open()
+    with pytest.raises(InstanceNotFound):
+        await world.finish(sent)
+    await world.finish(handled)
