@@ -438,3 +438,15 @@ def test_a_deadline_of_an_earlier_round_is_forgotten() -> None:
     again = Try("again", failing("worse")).except_(ValueError, do("fine"))
     each = ForEach("each", lambda w: [1, 2], Try("outer", body).except_(ValueError, do("caught")), again)
     assert play(flow(each), "limit", "limit")[0].log == ["caught", "fine", "caught", "fine"]
+
+
+def test_a_section_that_fails_in_a_cleanup_does_not_lose_the_deadline_around_it() -> None:
+    own = Try("own", Within("own limit", DAY, failing("bad"))).except_(ValueError, do("caught"))
+    Flow = flow(within(Try("try", wait("w")).finally_(own, do("end")), do("never")))  # noqa: N806
+    assert play(Flow, "limit")[0].log == ["caught", "end", "late"]
+
+
+def test_an_error_that_waits_for_a_cleanup_does_not_keep_another_one_from_being_caught_in_it() -> None:
+    own = Within("own limit", DAY, Try("own", failing("worse")).except_(ValueError, do("caught"))).on_timeout()
+    body = Try("try", failing("bad")).finally_(own, do("end"))
+    assert play(flow(Try("outer", body).except_(ValueError, do("outside"))))[0].log == ["caught", "end", "outside"]
