@@ -112,6 +112,32 @@ def test_deliveries_do_not_belong_to_the_request_that_started_the_queue() -> Non
     asyncio.run(main())
 
 
+def test_nothing_of_a_canceled_delivery_runs_after_the_queue_is_closed() -> None:
+    cleaned: list[str] = []
+
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def deliver(delivered: Task, _: int) -> bool:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                cleaned.append(delivered.name)
+            return True
+
+        queue = LocalQueue(deliver, ManualClock())
+        await queue.create(task("slow"))
+        await queue.start()
+        await begun.wait()
+        await queue.close(grace_seconds=0)
+        assert cleaned == ["slow"]
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
 @pytest.mark.parametrize("turns", range(8))
 def test_a_queue_can_be_closed_while_its_last_delivery_ends(turns: int) -> None:
     async def main() -> None:

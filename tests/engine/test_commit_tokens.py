@@ -87,6 +87,17 @@ async def test_too_many_commits_later_it_is_unknown_whether_it_was_applied(
     assert (await world.fields()).balance == 10 * count + 5
 
 
+@pytest.mark.parametrize("count", [TOKENS_MAX, TOKENS_MAX + 5])
+@in_world(Account)
+async def test_a_conflict_that_the_store_is_certain_of_is_decided_anew_whatever_followed(
+    world: World, count: int
+) -> None:
+    await world.create()
+    world.process.fault("commit", before=others(world, count, is_cut=False))
+    assert await world.send("Deposit", 5) == 5 + 10 * count
+    assert (await world.fields()).balance == 5 + 10 * count
+
+
 @in_world(Account)
 async def test_a_conflict_after_too_many_commits_does_not_tell_either(world: World) -> None:
     """The first attempt got no answer, and the second one meets a conflict, maybe with the first one."""

@@ -174,6 +174,19 @@ async def test_only_the_sender_and_operators_see_the_outcome(world: World) -> No
 
 
 @in_world(Shop)
+async def test_who_may_not_read_the_instance_and_asks_for_an_outcome_is_in_the_audit_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = await baking(world)
+    await send(world, "Add", 1, ANN, outcome="a")
+    with caplog.at_level(logging.INFO), pytest.raises(InstanceNotFound):
+        await outcome(world, "a", STRANGER)
+    denied = [(line["action"], line["principal"]) for line in audit(caplog) if line["kind"] == "denied"]
+    assert denied == [("read", STRANGER.id)]
+    await baked(world, running)
+
+
+@in_world(Shop)
 async def test_the_key_of_another_principal_is_another_key(world: World) -> None:
     running = await baking(world)
     for who, amount in ((ANN, 1), (MAX, 2), (ANN, 1)):
