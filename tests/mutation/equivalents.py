@@ -112,6 +112,24 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
         "return False",
         "return None",
     ): "the answer is only used as a condition",
+    (
+        "workflow_core/machine/endless.py",
+        "rested",
+        "allowance = allowance or Allowance()",
+        "allowance = ((allowance))",
+    ): "all callers pass one",
+    (
+        "workflow_core/machine/alone.py",
+        "resume_alone",
+        "if len(threads) != 1 or execution.status is not _RUNNING or execution.teardowns or execution.buffer:",
+        "if ((len(threads) != 1) or (execution.status is not _RUNNING) or (execution.teardowns)):",
+    ): "buffered events are due only when the thread has come to a wait, and ``_is_blocked`` looks for them then",
+    (
+        "workflow_core/machine/alone.py",
+        "resume_alone",
+        "if thread.waits or thread.attempt or thread.retry_at is not None or program.is_plain:",
+        "if ((thread.waits) or (thread.retry_at is not None) or (program.is_plain)):",
+    ): "a failed attempt raises the pc, so its thread has another one, and none resumes with failed attempts",
 }
 """(path, function, removed, added): the reason."""
 
