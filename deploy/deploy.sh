@@ -11,6 +11,7 @@
 # --rollback deploys nothing: requests go to the revisions of the deployment before.
 # --archive deploys nothing: it writes the source of the functions to a zip file, for deploy/terraform.
 set -euo pipefail
+unset CDPATH # with it, cd prints where it goes
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$HERE")
 # shellcheck source=deploy/lib.sh

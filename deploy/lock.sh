@@ -6,6 +6,7 @@
 #
 #   deploy/lock.sh
 set -euo pipefail
+unset CDPATH # with it, cd prints where it goes
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$HERE")
 

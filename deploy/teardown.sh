@@ -6,6 +6,7 @@
 # --yes skips the confirmation. --delete-data also deletes the database and the keys. --dry-run only prints the commands.
 # APIs stay enabled, because other services may use them.
 set -euo pipefail
+unset CDPATH # with it, cd prints where it goes
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=deploy/lib.sh
 source "$HERE/lib.sh"

@@ -31,6 +31,7 @@ _MADE_BY_THE_INSTALLER = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json",
 
 
 _READ = """
+unset CDPATH
 HERE=$1
 source "$HERE/lib.sh"
 source "$HERE/settings.sh"

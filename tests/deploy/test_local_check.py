@@ -155,6 +155,15 @@ def test_a_teardown_changes_nothing_without_yes(project: Project, options: list[
     assert ("Nothing was changed" in ended.output) is ("--yes" not in options)
 
 
+def test_a_teardown_reads_its_settings_under_a_cdpath(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.write_settings(PROJECT="shop-1")
+    monkeypatch.chdir(project.settings.parent.parent)
+    monkeypatch.setenv("CDPATH", ".")
+    relative = project.settings.relative_to(project.settings.parent.parent)
+    ended = CliRunner().invoke(app, ["teardown", str(relative)])
+    assert ended.exit_code == 0, ended.exception
+
+
 def test_a_teardown_needs_a_project_of_yours(project: Project) -> None:
     project.write_settings(PROJECT="my-project")
     with pytest.raises(SettingsError, match="PROJECT is still my-project"):

@@ -63,8 +63,9 @@ def in_words(delay: str) -> str:
         return "at a computed time"
     duration = _DURATION.fullmatch(delay)
     if duration is None:
-        is_time = re.match(r"\d{4}-", delay) is not None
-        return f"until {datetime.fromisoformat(delay):%Y-%m-%d %H:%M:%S} UTC" if is_time else f"after {delay}"
+        if re.match(r"\d{4}-", delay) is None:
+            return f"after {delay}"
+        return f"until {datetime.fromisoformat(delay).replace(tzinfo=None, microsecond=0)} UTC"
     days, hours, minutes, seconds = (float(part or 0) for part in duration.groups())
     amounts = ((days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (seconds, "s"))
     parts = [f"{number:.9g} {unit}" for number, unit in amounts if number]

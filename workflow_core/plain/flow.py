@@ -124,7 +124,7 @@ def _before(part: Part, after: Keys, ways: _Ways) -> Keys:
             for kind in part.exits:
                 left |= ways.of(kind)
             part.live = left
-            kept = writes_of(part, usage.may_keep) & left
+            kept = writes_of(part, usage.may_keep) & left | writes_of(part, usage.reads_kept)
             return reads | kept | (left if part.exits else left - writes_of(part, usage.written))
         case Wait():
             part.live = after | ways.raised | reads
@@ -168,7 +168,8 @@ def _loop(part: Loop | Each, reads: Keys, after: Keys, ways: _Ways) -> Keys:
 
 def _guarded(part: Guarded, after: Keys, ways: _Ways) -> Keys:
     if part.final is not None:
-        end = _live(part.final, after | ways.all, ways)
+        # An error of the cleanup goes to the handlers around it.
+        end = _live(part.final, after | ways.all, ways) | ways.raised
         after, ways = end, _Ways(end, end, end, end)
     raised = ways.raised
     for handler in part.handlers:

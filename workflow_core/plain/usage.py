@@ -36,6 +36,7 @@ class Usage(ast.NodeVisitor):
         written: those that are assigned on every path to the end.
         may_write: those that are assigned on some path.
         may_keep: those that are assigned in a ``with``, and may keep their values if it ends an error.
+        reads_kept: those of them that are read afterwards.
         ends: whether no path leads to the end.
     """
 
@@ -45,6 +46,7 @@ class Usage(ast.NodeVisitor):
         self.written: set[str] = set()
         self.may_write: set[str] = set()
         self.may_keep: set[str] = set()
+        self.reads_kept: set[str] = set()
         self.ends = False
         for part in parts:
             self.visit(part)
@@ -57,6 +59,8 @@ class Usage(ast.NodeVisitor):
     def _read(self, name: str) -> None:
         if self._is_local(name) and name not in self.written:
             self.reads.add(name)
+        elif name in self.may_keep:
+            self.reads_kept.add(name)
 
     def _write(self, name: str) -> None:
         if self._is_local(name):
@@ -163,6 +167,7 @@ class Usage(ast.NodeVisitor):
             self.visit(statement)
         self.may_keep |= self.may_write - before  # the context may end an error, before anything was assigned
         self.may_write |= outer
+        self.ends = False  # for the same reason
 
     def visit_Match(self, node: ast.Match) -> None:
         self.visit(node.subject)

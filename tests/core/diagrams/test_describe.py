@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -145,6 +145,8 @@ def test_as_a_diagram() -> None:
         (timedelta(), "after 0 s"),
         (timedelta(-1), "after -1 day, 0:00:00"),
         (datetime(2031, 1, 1, tzinfo=UTC), "until 2031-01-01 00:00:00 UTC"),
+        (datetime.max.replace(tzinfo=timezone(timedelta(hours=-5))), "until 9999-12-31 23:59:59 UTC"),
+        (datetime.min.replace(tzinfo=timezone(timedelta(hours=5))), "until 0001-01-01 00:00:00 UTC"),
         ("computed", "at a computed time"),
     ],
 )
