@@ -135,7 +135,7 @@ derive() {
   if [[ -n $BUILD_ACCOUNT && $BUILD_ACCOUNT != *@* ]]; then BUILD_EMAIL="$BUILD_ACCOUNT@$PROJECT.iam.gserviceaccount.com"; fi
   KIND=Function
   if [[ $HOSTING == run ]]; then KIND=Service; fi
-  REPOSITORY=$WORKER_FUNCTION # of images, in Artifact Registry
+  REPOSITORY=$WORKER_FUNCTION-images # in Artifact Registry; a teardown deletes it
   RECOVERY_JOB="$WORKER_FUNCTION-recover"
   FAILED_METRIC="$WORKER_FUNCTION-failed-instances"
   local number

@@ -12,7 +12,7 @@ from tests.deploy.desk import API_ACCOUNT, PROJECT, REGION, WORKER_ACCOUNT, Desk
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STAGE = "TOOLS=$(mktemp -d) STAGE=$(mktemp -d); touch $STAGE/main.py; printf '.gcloudignore\n' >$STAGE/.gcloudignore\n"
-REPOSITORY = f"{REGION}/repositories/gorchestrate-worker"
+REPOSITORY = f"{REGION}/repositories/gorchestrate-worker-images"
 
 
 def service(name: str) -> str:
@@ -36,7 +36,7 @@ def test_the_two_services_have_one_image(desk: Desk) -> None:
     build = run.sent("POST", "/builds").body
     assert build["serviceAccount"].endswith("/gorchestrate-build@my-project.iam.gserviceaccount.com")
     image = build["substitutions"]["_IMAGE"]
-    assert image.startswith("us-central1-docker.pkg.dev/my-project/gorchestrate-worker/source:2")
+    assert image.startswith("us-central1-docker.pkg.dev/my-project/gorchestrate-worker-images/source:2")
     assert run.resources[REPOSITORY]["format"] == "DOCKER"
 
     api, worker = (run.resources[service(f"gorchestrate-{name}")] for name in ("api", "worker"))
@@ -72,9 +72,9 @@ def test_functions_with_these_names_are_not_replaced_by_services(gcloud: str, me
 def test_a_teardown_removes_the_services_and_their_images(desk: Desk) -> None:
     run = desk.run("teardown.sh", "--dry-run", desk.settings(HOSTING="run"))
     assert run.process.returncode == 0, run.process.stderr
-    place = "gorchestrate-worker --project=my-project"
-    assert f"gcloud run services delete {place} --region=us-central1" in run.commands
-    assert f"gcloud artifacts repositories delete {place} --location=us-central1" in run.commands
+    place = "--project=my-project --"
+    assert f"gcloud run services delete gorchestrate-worker {place}region=us-central1" in run.commands
+    assert f"gcloud artifacts repositories delete gorchestrate-worker-images {place}location=us-central1" in run.commands
     assert not [command for command in run.commands if command.startswith("gcloud functions")]
 
 
