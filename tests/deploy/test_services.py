@@ -74,7 +74,9 @@ def test_a_teardown_removes_the_services_and_their_images(desk: Desk) -> None:
     assert run.process.returncode == 0, run.process.stderr
     place = "--project=my-project --"
     assert f"gcloud run services delete gorchestrate-worker {place}region=us-central1" in run.commands
-    assert f"gcloud artifacts repositories delete gorchestrate-worker-images {place}location=us-central1" in run.commands
+    assert (
+        f"gcloud artifacts repositories delete gorchestrate-worker-images {place}location=us-central1" in run.commands
+    )
     assert not [command for command in run.commands if command.startswith("gcloud functions")]
 
 
