@@ -86,8 +86,6 @@ class Wait:
     may_be_added: ClassVar[bool] = False
     """Whether threads that are parked at a select accept a case of this kind that was added to it later, although they
     have no wait for it."""
-    is_moved_by_resume: ClassVar[bool] = False
-    """Whether a thread may leave it without input from outside."""
 
     event: str
     kind: WaitKind = field(kw_only=True)
@@ -196,7 +194,6 @@ class ActivityWait(TimedWait):
     """
 
     noun: ClassVar[str] = "an activity"
-    is_moved_by_resume: ClassVar[bool] = True
 
     kind: Literal[WaitKind.ACTIVITY] = field(default=WaitKind.ACTIVITY, kw_only=True)
     attempt: int = 0
@@ -247,7 +244,6 @@ class ConditionWait(Wait):
     """A wait for a condition on the fields, or for the end of branches."""
 
     noun: ClassVar[str] = "a condition"
-    is_moved_by_resume: ClassVar[bool] = True
 
     kind: Literal[WaitKind.CONDITION] = field(default=WaitKind.CONDITION, kw_only=True)
 
