@@ -49,6 +49,7 @@ def test_its_workflow_can_be_served(tmp_path: Path) -> None:
         process.wait_for("/wf/approval/ID")
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_start_do_what_is_said(tmp_path: Path) -> None:
     """Runs them beside the settings of a clone, whose options for pytest need plugins that a user does not have.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import typer
 from pizza import PizzaOrder
 from typer.testing import CliRunner
@@ -48,6 +49,7 @@ def test_each_public_name_is_described_once() -> None:
         assert described or name in ("Section", "Statement"), name
 
 
+@pytest.mark.slow
 def test_the_commands_of_operators_do_what_is_said(tmp_path: Path) -> None:
     """Runs each command of the table without its optional parts; commands without an instance in the table get one."""
     rows = [

@@ -54,7 +54,12 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("source", "destination"),
-    [("sqlite", "postgresql"), ("postgresql", "sqlite"), ("firestore", "postgresql"), ("postgresql", "firestore")],
+    [
+        ("sqlite", "postgresql"),
+        ("postgresql", "sqlite"),
+        pytest.param("firestore", "postgresql", marks=pytest.mark.slow),
+        pytest.param("postgresql", "firestore", marks=pytest.mark.slow),
+    ],
 )
 def test_everything_is_copied_and_can_be_used(source: str, destination: str, stores: dict[str, str]) -> None:
     async def scenario() -> None:

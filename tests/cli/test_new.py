@@ -44,6 +44,7 @@ def test_a_project_works_as_it_stands(tmp_path: Path, template: TemplateName) ->
     in_project(directory, "ruff", "format", "--isolated", "--line-length", "120", "--check", ".")
 
 
+@pytest.mark.slow
 def test_the_command_creates_and_serves_a_project(tmp_path: Path) -> None:
     made = run("new", "shop", cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert made.returncode == 0, made.stderr

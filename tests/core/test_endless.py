@@ -203,6 +203,7 @@ def test_many_activities_and_detached_children(low_limit: None) -> None:
     assert (order.n, execution.status) == (MANY, "finished")
 
 
+@pytest.mark.slow
 def test_many_rounds_under_the_real_limit() -> None:
     each = ForEach("each", items, If("some", lambda w, n: n % 2_000 == 0, do("a")), parallel=True)
     each_again = ForEach("again", items, If("some more", lambda w, n: n % 2_000 == 1, do("b")))

@@ -81,6 +81,7 @@ def test_shards_are_not_read_before_they_are_written(desk: Desk, step: str) -> N
     assert (composites(desk), single(desk)) == (WITHOUT, TIMES)
 
 
+@pytest.mark.slow
 def test_no_step_goes_on_while_its_indexes_are_being_built(desk: Desk) -> None:
     applied(desk)
     applied(desk, "--sharded-indexes=write")

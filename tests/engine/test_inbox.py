@@ -392,6 +392,7 @@ async def test_the_result_counts_when_the_deadline_passes_while_it_is_in_the_inb
     check_idle(world.process)
 
 
+@pytest.mark.slow
 @in_world(Crawl)
 async def test_a_deadline_does_not_pass_what_it_could_not_collect(world: World) -> None:
     """Others commit all the time, so that the result stays in the inbox for now: its attempt is not ended for that."""

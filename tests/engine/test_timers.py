@@ -102,6 +102,7 @@ async def test_a_timer_that_lost_is_deleted_and_ignored_if_it_comes_nevertheless
     assert await world.instance() == before
 
 
+@pytest.mark.slow
 @in_world(Offer)
 async def test_a_timer_that_loses_to_others_all_the_time_comes_again(world: World) -> None:
     await world.create()

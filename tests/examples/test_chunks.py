@@ -42,6 +42,7 @@ def test_a_chunk_that_fails_does_not_stop_the_others(services: dict[str, Any]) -
         assert "no line" in batch.fields.failed_chunks[1_000]
 
 
+@pytest.mark.slow
 def test_a_crash_at_each_save(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large_batch, "ROWS_PER_CHUNK", 20)
     monkeypatch.setattr(large_batch, "ROWS_PER_REQUEST", 10)

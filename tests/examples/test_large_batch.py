@@ -20,6 +20,7 @@ class Stopped(Exception):
     """The process ends."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [batch.Batch, batch_explicit.Batch], ids=["plain", "explicit"])
 def test_2000_rows(form: Any) -> None:
     services = services_of(batch)

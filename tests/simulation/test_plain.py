@@ -16,8 +16,8 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.world import World
 from workflow_core.machine import frames
 
-CHUNKS = 12
-SEEDS = 12
+CHUNKS = 24
+SEEDS = 6
 
 
 @pytest.mark.parametrize("chunk", [0, *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in range(1, CHUNKS))])
@@ -28,7 +28,7 @@ def test_both_forms_give_the_same(chunk: int) -> None:
 
 @pytest.mark.slow
 def test_both_forms_give_the_same_for_shapes_that_came_later() -> None:
-    failure = first_failure(range(LATER, LATER + 2 * SEEDS), is_plain=True)
+    failure = first_failure(range(LATER, LATER + 4 * SEEDS), is_plain=True)
     assert failure is None, f"python -m tests.simulation --plain --seed {failure.scenario.seed}: {failure.error}"
 
 

@@ -17,8 +17,8 @@ from tests.simulation.faults import FAULTS
 from tests.simulation.scenario import Scenario
 
 ROOT = Path(__file__).parents[2]
-CHUNKS = 8
-SEEDS = 25
+CHUNKS = 20
+SEEDS = 10
 MEETING = (98, 104, 112, 54, 9, 90, 197, 28, 137)
 """Seeds whose runs together meet all that a run can meet. It takes more of them after a change of what is drawn."""
 
@@ -38,6 +38,7 @@ def test_the_promises_hold_for_shapes_that_came_later(chunk: int) -> None:
     assert failure is None, f"python -m tests.simulation --seed {failure.scenario.seed}: {failure.error}"
 
 
+@pytest.mark.slow
 def test_the_runs_meet_all_that_they_are_for() -> None:
     met = [*(f"the fault {fault!r}" for fault in FAULTS), "is lost", "is deleted", "is there already", "recovery"]
     met += [f"commits {kind}" for kind in ("event", "timeout", "step", "step failed", "setup", "teardown")]
@@ -76,6 +77,7 @@ def test_a_draw_moves_no_other_stream() -> None:
     assert one.stream("latencies").random() != one.stream("faults").random()
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_run_in_another_process() -> None:
     seed = next(seed for seed in range(100) if len(trace(Scenario(seed))) > 300)
     other = subprocess.run(

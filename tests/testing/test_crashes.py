@@ -156,6 +156,7 @@ class Whole(Workflow, name="whole"):
         self.n += first.n + second.n
 
 
+@pytest.mark.slow
 def test_children_without_an_id_end_alike() -> None:
     def script(environment: Environment) -> int:
         return environment.create(Whole, "w").fields.n

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ALONE = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
 """Without the other plugins, which take seconds to load."""
 
@@ -109,6 +111,7 @@ def test_passes():
 """
 
 
+@pytest.mark.slow
 def test_a_failed_test_never_ends_the_run(tmp_path: Path) -> None:
     (tmp_path / "test_failures.py").write_text(FAILURES)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "gorchestrate.pytest_plugin", "-p", "no:cacheprovider"]
