@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,9 @@ import pytest
 
 from cloud_adapter.sockets import free_ports
 from tests.firestore_emulator import missing
+
+SERVER_VARIABLE = "TEST_POSTGRESQL_SERVER"
+"""The environment variable with the port and the folder of a server that runs, which is used instead of a new one."""
 
 _GET_IT = "install the PostgreSQL server (apt-get install postgresql)"
 
@@ -124,7 +128,11 @@ def postgresql_programs() -> None:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
-    """A server that does not wait for the disk."""
+    """A server that does not wait for the disk: the one that the environment names, or one of the run's own."""
+    if name := os.environ.get(SERVER_VARIABLE):
+        port, _, folder = name.partition(":")
+        yield Server(programs(), Path(folder), int(port), durable=False)
+        return
     with running() as server:
         yield server
 

@@ -23,7 +23,7 @@ ROOMS = ("workflow_core/machine", "cloud_adapter/engine", "cloud_adapter/stores"
 SUITES = ("tests/core", "tests/plain", "tests/engine", "tests/contract", "tests/hosting", "tests/http", "tests/cli")
 """The tests that may find a mutant. Each is recorded in a process of its own."""
 
-EMULATED = "tests/contract/test_firestore_store.py"
+EMULATED = ("tests/contract/test_firestore_store.py", "tests/contract/test_firestore_shards.py")
 """Slow tests that may find a mutant too: those of the store on Firestore, if there is an emulator."""
 
 EMULATOR = "MUTATION_FIRESTORE_EMULATOR"
@@ -83,7 +83,7 @@ def coverage_map(root: Path, jobs: int, *, recorded: bool = False) -> CoverageMa
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "coveragerc").write_text(_CONFIG)
-        suites = (*SUITES, EMULATED) if EMULATOR in os.environ else SUITES
+        suites = (*SUITES, *EMULATED) if EMULATOR in os.environ else SUITES
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(lambda suite: _record(root, folder, suite), suites))
         (folder / "done").touch()
@@ -115,7 +115,7 @@ def _record(root: Path, folder: Path, suite: str) -> None:
         "-n",
         "0",
         "-m",
-        "slow" if suite == EMULATED else "not slow",
+        "slow" if suite in EMULATED else "not slow",
         "-p",
         "tests.mutation.recording",
         "-p",
@@ -149,7 +149,7 @@ def _record(root: Path, folder: Path, suite: str) -> None:
 def _read(folder: Path) -> CoverageMap:
     tests: dict[str, dict[int, list[str]]] = {}
     seconds: dict[str, float] = {}
-    for suite in (*SUITES, EMULATED):
+    for suite in (*SUITES, *EMULATED):
         name = suite.replace("/", "-")
         if not (folder / f"{name}.coverage").exists():  # it was recorded without an emulator
             continue

@@ -9,10 +9,14 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from _pytest.outcomes import Skipped
+
+from tests import postgresql
 from tests.mutation.coverage_map import CoverageMap, emulated
 from tests.mutation.mutants import Mutant
 from tests.mutation.warm import OPTIONS, READY, SECONDS_MAX, Reply, Request
@@ -20,6 +24,7 @@ from tests.mutation.warm import OPTIONS, READY, SECONDS_MAX, Reply, Request
 COPIED = (
     "workflow_core",
     "cloud_adapter",
+    "gorchestrate",
     "functions",
     "tests",
     "benchmarks",
@@ -82,6 +87,8 @@ class Copy:
             source = root / name
             copy: Callable[..., object] = shutil.copytree if source.is_dir() else shutil.copy2
             copy(source, folder / name)
+        self._server = ExitStack()
+        self._environment = self._with_server()
         self._warm = self._start("tests.mutation.warm", stdin=subprocess.PIPE)
         assert self._warm.stdout is not None
         if self._warm.stdout.readline().strip() != READY:
@@ -95,6 +102,16 @@ class Copy:
         assert self._warm.stdin is not None
         self._warm.stdin.close()
         self._warm.wait()
+        self._server.close()
+
+    def _with_server(self) -> dict[str, str]:
+        """Starts the PostgreSQL server of all trials: a trial that a test ends would leave one of its own behind."""
+        try:
+            server = self._server.enter_context(postgresql.running())
+        except Skipped as error:
+            sys.stderr.write(f"mutants of stores/postgresql are not found: {error}\n")
+            return {}
+        return {postgresql.SERVER_VARIABLE: f"{server.port}:{server.folder}"}
 
     def try_mutant(self, mutant: Mutant, covered: CoverageMap, seeds: int) -> Trial:
         """Applies a mutant, runs what could find it, and takes it back."""
@@ -180,7 +197,8 @@ class Copy:
         return Reply("passed")
 
     def _start(self, *module: str, stdin: int | None = None, stderr: int | None = None) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"} | emulated(module)
+        environment = os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= self._environment | emulated(module)
         return subprocess.Popen(
             [sys.executable, "-m", *module],
             cwd=self.folder,
