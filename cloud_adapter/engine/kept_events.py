@@ -182,21 +182,22 @@ class KeptEvents:
             Conflict: the event has to be decided again.
         """
         request, now, caller = kept.request, self.committer.clock.now(), kept.caller
+        is_duplicate = isinstance(error, DuplicateKey)
+        if is_duplicate and await self.committer.load_key(ref, _OUTCOME + request.outcome) is not None:
+            return None
+        try:
+            # Its entry may have arrived late: its sender has sent it again, and that took effect.
+            answer = await replay(self.committer, ref, request.known_as("", now, self.committer.options.key_ttl))
+        except IdempotencyKeyReused as reused:
+            return _WithoutEffect(kept, reused)
+        if answer is not None:
+            return _WithoutEffect(kept, None, answer.decode())
+        if is_duplicate:
+            raise Conflict(f"the idempotency key {request.key!r} of {ref.id!r} has expired meanwhile")
         if caller is not None and error is caller.refusal:
             about = caller.principal, Action.SEND, ref.workflow, ref.id, request.event
             self.audit.denied(*about, error=str(error))
-        if not isinstance(error, DuplicateKey):
-            return _WithoutEffect(kept, error)
-        if await self.committer.load_key(ref, _OUTCOME + request.outcome) is not None:
-            return None
-        try:
-            known = request.known_as("", now, self.committer.options.key_ttl)
-            answer = await replay(self.committer, ref, known)
-        except IdempotencyKeyReused as reused:
-            return _WithoutEffect(kept, reused)
-        if answer is None:
-            raise Conflict(f"the idempotency key {request.key!r} of {ref.id!r} has expired meanwhile")
-        return _WithoutEffect(kept, None, answer.decode())
+        return _WithoutEffect(kept, error)
 
     async def outcome(self, ref: InstanceRef, token: str) -> Outcome | None:
         """Returns what has become of an event; None if it is unknown.

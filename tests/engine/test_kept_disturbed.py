@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import ensure_future
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from cloud_adapter.engine.events import LATER
 from cloud_adapter.engine.kept_events import Outcome
-from cloud_adapter.errors import Unavailable
+from cloud_adapter.errors import IdempotencyKeyReused, Unavailable
 from tests.engine.harness import ID, World, in_world
 from tests.engine.test_kept_events import GATE, Shop, baked, baking, outcome, send
 from workflow_core import Go, On, S, Select, Step, While, Workflow
@@ -58,6 +59,48 @@ async def test_an_event_that_was_damaged_in_the_inbox_is_logged_as_an_error_and_
     assert world.now == before, "at once"
     levels = {record.levelname for record in caplog.records if "damaged inbox entry" in record.getMessage()}
     assert levels == {"ERROR"}
+
+
+class Once(Workflow, name="shop"):
+    """A step, beside a wait for one event."""
+
+    log: list[str] = []
+
+    async def bake(self) -> None:
+        await GATE.wait()
+        self.log.append("baked")
+
+    def add(self, amount: int) -> str:
+        self.log.append(f"add {amount}")
+        return f"sum {amount}"
+
+    definition = S(Go("once", Select("sum", On("Add", add))), Step("bake", bake), Select("end", On("End", add)))
+
+
+@pytest.mark.parametrize(("amount", "error"), [(1, ""), (2, "IdempotencyKeyReused")])
+@in_world(Once)
+async def test_a_post_that_arrives_after_its_repetition_took_effect_has_the_same_outcome(
+    world: World, amount: int, error: str
+) -> None:
+    """Although nothing waits for the event any more. Another event under the same key has an error as its outcome."""
+    running = await baking(world)
+    other = world.start()
+
+    async def end() -> None:
+        GATE.open()
+        await asyncio.wait([running])
+        assert await world.start().post("Add", b"1", key="k") == b'"sum 1"'
+
+    other.fault("post", before=end)
+    late = ensure_future(other.post("Add", str(amount).encode(), outcome="a", key="k"))
+    with suppress(IdempotencyKeyReused):
+        await world.finish(late)
+    await world.pass_time(timedelta(minutes=3))
+    assert (await world.fields()).log == ["baked", "add 1"]
+    found = await outcome(world, "a")
+    assert found is not None
+    assert (found.answer, found.error) == (None if error else '"sum 1"', error)
+    assert not await world.history("event rejected") or error
 
 
 class Shift(Workflow, name="shop"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import Instance, KeyRecord
@@ -147,7 +148,10 @@ class Events:
 
     def _check_refusal(self, actor: Any, error: str) -> None:
         """An event that was kept is refused: it needs a reason, as the refusal of any event."""
-        reason, request = error.partition(":")[0], actor.request
+        reason, request, world = error.partition(":")[0], actor.request, self.model.world
+        same = [call for call, _ in request.group.commits if call.request.body == request.body]
+        if not request.group.may_have_expired(world.now + timedelta(seconds=2 * world.settings.skew)):
+            require(not same, f"{actor.name} has taken effect, and is refused: {error}")
         if reason == "EventNotAccepted":
             is_accepted = any(
                 name == request.event and request.thread_id in (None, thread) and request.wait_id in (None, wait)
@@ -157,7 +161,7 @@ class Events:
         else:
             known = reason in ("EventRejected", "UserCodeError", "InvalidInput", "DuplicateThread", "TooLarge")
             known = known or (reason == "IdempotencyKeyReused" and bool(request.group.requests))
-            known = known or self.model.world.settings.has_mistakes
+            known = known or world.settings.has_mistakes
             require(known, f"{actor.name} is refused: {error}")
 
     def offer(self, event: str, thread_id: str) -> Offer:
