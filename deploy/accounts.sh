@@ -34,6 +34,36 @@ create_queue() {
     --min-backoff="$QUEUE_BACKOFF_MIN" --max-backoff="$QUEUE_BACKOFF_MAX" --max-doublings="$QUEUE_DOUBLINGS"
 }
 
+# Removes the queues that the deployment had before. Kept are those with tasks, which are still delivered, and those of the
+# deployment that a rollback brings back.
+remove_old_queues() {
+  ((${#OLD_QUEUES[@]})) || return 0
+  local queue needed output count files=() at=(--project="$PROJECT" --location="$REGION") kept="is no longer used, and is kept:"
+  say "Queues that were used before"
+  read_revisions
+  needed=$(python3 "$HERE/revisions.py" queues "${files[@]}") || die "cannot tell which queues are still used"
+  for queue in "${OLD_QUEUES[@]}"; do
+    if there gcloud tasks queues describe "$queue" "${at[@]}"; then
+      if [[ $'\n'$needed$'\n' == *$'\n'$queue$'\n'* ]]; then
+        say "The queue $queue $kept a rollback needs it. A later deployment deletes it, if it has no tasks then"
+        continue
+      fi
+      show gcloud tasks list --queue="$queue" "${at[@]}" --limit=1001
+      output=$(gcloud tasks list --queue="$queue" "${at[@]}" --limit=1001 --format='value(scheduleTime)') ||
+        die "cannot tell whether the queue $queue has tasks"
+      if [[ -n $output ]]; then
+        count=$(wc -l <<<"$output")
+        if ((count > 1000)); then count="more than 1000"; else count=$((count)); fi
+        say "The queue $queue $kept it has tasks ($count), the last of them due at $(sort <<<"$output" | tail -n 1). They are" \
+          "delivered as before. Deploy again after that: without tasks, the queue is deleted"
+        continue
+      fi
+      remove gcloud tasks queues delete "$queue" "${at[@]}"
+    fi
+    marking forget "$queue" || die "cannot remove the queue $queue from the mark of the deployment"
+  done
+}
+
 # Both functions commit to the database, and create and delete tasks. They have an account each, so that a secret or a
 # service that only steps need can be given to the worker alone.
 grant_roles() {

@@ -1,8 +1,8 @@
 """Marks a database as the one of a deployment, so that no other deployment uses it.
 
 The tasks of one deployment wake the instances of a database: a second one would recover and run the instances of the
-first with other code. The document ``gorchestrate/deployment`` names the deployment, and all queues that it has had.
-Uses only the standard library, so that it runs with any python3.
+first with other code. The document ``gorchestrate/deployment`` names the deployment, and all queues that it has had,
+until they are deleted. Uses only the standard library, so that it runs with any python3.
 """
 
 from __future__ import annotations
@@ -73,8 +73,16 @@ def claim(api: Api, deployment: str, queues: list[str]) -> list[str]:
     return old
 
 
+def forget(api: Api, deployment: str, queues: list[str]) -> list[str]:
+    """Removes queues, which no longer exist, from the mark of this deployment. Returns none."""
+    found = read(api)
+    if found is not None and owner(found) == deployment:
+        api.call("PATCH", PATH, document(deployment, [queue for queue in queues_of(found) if queue not in queues]))
+    return []
+
+
 def release(api: Api, deployment: str) -> list[str]:
-    """Removes the mark of this deployment. Returns all queues that it has ever had."""
+    """Removes the mark of this deployment. Returns all its queues that may exist."""
     found = read(api)
     if found is None or owner(found) != deployment:
         return []
@@ -84,7 +92,7 @@ def release(api: Api, deployment: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("claim", "release"))
+    parser.add_argument("what", choices=("claim", "forget", "release"))
     parser.add_argument("--project", required=True)
     parser.add_argument("--database", required=True)
     parser.add_argument("--deployment", required=True)
@@ -92,10 +100,11 @@ def main() -> None:
     options = parser.parse_args()
     api = Api(options.project, options.database, os.environ.get(TOKEN_VARIABLE, ""))
     try:
-        if options.what == "claim":
-            queues = claim(api, options.deployment, options.queues)
-        else:
+        if options.what == "release":
             queues = release(api, options.deployment)
+        else:
+            change = claim if options.what == "claim" else forget
+            queues = change(api, options.deployment, options.queues)
     except ValueError as error:
         sys.exit(str(error))
     except urllib.error.HTTPError as error:

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The Firestore database: creates it, or compares the one that exists with the settings; its backups and its indexes.
 # Source this file, do not run it.
-# shellcheck disable=SC2153 # the settings
+# shellcheck disable=SC2034,SC2153 # what other files set or use
 
 INDEX_SECONDS_MAX=${INDEX_SECONDS_MAX:-900} # the indexes of a large database take longer: then the next run waits again
 
@@ -109,18 +109,7 @@ claim_database() {
   if [[ -n $output ]]; then IFS=$'\n' read -r -d '' -a OLD_QUEUES <<<"$output" || true; fi
 }
 
-# A queue may have tasks when its setting changes. They are delivered as before, so it is not deleted. A rollback needs it, too.
-report_old_queues() {
-  local queue place
-  for queue in ${OLD_QUEUES[@]+"${OLD_QUEUES[@]}"}; do
-    place=("$queue" --project="$PROJECT" --location="$REGION")
-    if there gcloud tasks queues describe "${place[@]}"; then
-      say "The queue $queue is no longer used. Delete it once it has no tasks: gcloud tasks queues delete ${place[*]}"
-    fi
-  done
-}
-
-# marking claim|release [QUEUE...]: prints queues.
+# marking claim|forget|release [QUEUE...]: prints queues.
 marking() {
   GOOGLE_ACCESS_TOKEN=$(gcloud auth print-access-token) python3 "$HERE/claim.py" "$@" "${DATABASE_PLACE[@]}" \
     --deployment="$DEPLOYMENT"

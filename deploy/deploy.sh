@@ -110,7 +110,7 @@ main() {
   deploy_api
   create_recovery_job
   create_alerts
-  report_old_queues
+  remove_old_queues
   say "Done"
   printf '  api     %s (%s)\n' "$API_URL" "$($PUBLIC && echo 'public' || echo 'private: callers need roles/run.invoker')"
   printf '  worker  %s (only for %s)\n' "$WORKER_URL" "$TASKS_EMAIL"

@@ -1,7 +1,9 @@
 """Reads what Cloud Run says of services and their revisions, for traffic.sh.
 
     revisions.py serving SERVICE             the revision that serves all requests, and the newest one
-    revisions.py previous API WORKER         what to go back to: the release, and its revision of each service
+    revisions.py previous API WORKER         what to go back to: the release, its revision of each service, and the
+                                             queues of these
+    revisions.py queues API WORKER           the queues of the revisions that serve, and of those to go back to
                                              (each of the two is a file with the service and one with its revisions)
 
 The files are the JSON of ``gcloud run services describe`` and ``gcloud run revisions list``. All revisions of one
@@ -12,6 +14,7 @@ with any python3.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -28,11 +31,24 @@ def serving(service: Json) -> list[str]:
     return [target.get("revisionName", "") for target in status.get("traffic", []) if target.get("percent")]
 
 
-def release_of(revision: Json) -> str:
-    """The release of a revision; empty if it has none."""
+def variables_of(revision: Json) -> dict[str, str]:
+    """The environment variables of a revision; those from secrets are empty."""
     containers = revision["spec"]["containers"]
     variables = [variable for container in containers for variable in container.get("env", [])]
-    return next((str(variable.get("value", "")) for variable in variables if variable["name"] == RELEASE), "")
+    return {variable["name"]: str(variable.get("value", "")) for variable in variables}
+
+
+def release_of(revision: Json) -> str:
+    """The release of a revision; empty if it has none."""
+    return variables_of(revision).get(RELEASE, "")
+
+
+def queues_of(revision: Json) -> set[str]:
+    """The queues in which a revision creates tasks."""
+    variables = variables_of(revision)
+    first, count = variables.get("GORCHESTRATE_QUEUE", ""), int(variables.get("GORCHESTRATE_QUEUES") or 1)
+    names = {first, variables.get("GORCHESTRATE_ACTIVITY_QUEUE", "")}
+    return (names | {f"{first}-{number}" for number in range(2, count + 1)}) - {""}
 
 
 def is_ready(revision: Json) -> bool:
@@ -70,9 +86,23 @@ def previous(services: list[tuple[Json, list[Json]]]) -> tuple[str, list[str]]:
     return older[-1], [releases[older[-1]] for releases in ready]
 
 
+def queues_of_release(services: list[tuple[Json, list[Json]]], names: list[str]) -> list[str]:
+    """The queues of revisions, which are given by their names."""
+    found = [queues_of(one) for _, revisions in services for one in revisions if one["metadata"]["name"] in names]
+    return sorted(set().union(*found))
+
+
+def needed_queues(services: list[tuple[Json, list[Json]]]) -> list[str]:
+    """The queues of the revisions that serve, and of those that a rollback brings back."""
+    names = [name for service, _ in services for name in serving(service)]
+    with contextlib.suppress(ValueError):  # there may be nothing to go back to
+        names += previous(services)[1]
+    return queues_of_release(services, names)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=("serving", "previous"))
+    parser.add_argument("what", choices=("serving", "previous", "queues"))
     parser.add_argument("files", type=Path, nargs="+")
     options = parser.parse_args()
     contents = [json.loads(file.read_text(encoding="utf-8")) for file in options.files]
@@ -80,11 +110,15 @@ def main() -> None:
         latest = contents[0].get("status", {}).get("latestCreatedRevisionName", "")
         sys.stdout.write(f"{','.join(serving(contents[0])) or 'none'} {latest or 'none'}\n")
         return
+    services = list(zip(contents[::2], contents[1::2], strict=True))
+    if options.what == "queues":
+        sys.stdout.write("".join(f"{queue}\n" for queue in needed_queues(services)))
+        return
     try:
-        release, revisions = previous(list(zip(contents[::2], contents[1::2], strict=True)))
+        release, revisions = previous(services)
     except ValueError as error:
         sys.exit(str(error))
-    sys.stdout.write(f"{release} {' '.join(revisions)}\n")
+    sys.stdout.write(f"{' '.join([release, *revisions, *queues_of_release(services, revisions)])}\n")
 
 
 if __name__ == "__main__":

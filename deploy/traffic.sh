@@ -40,25 +40,35 @@ read_traffic() {
   read -r served latest < <(python3 "$HERE/revisions.py" serving <(printf '%s' "$output"))
 }
 
-# The api first, so that nothing is created which the earlier worker does not know.
-roll_back() {
-  say "The deployment before the one that serves"
-  local release=RELEASE api=API_REVISION worker=WORKER_REVISION output service files=()
+# Sets `files` to what Cloud Run says of both services and their revisions.
+read_revisions() {
+  local service
+  files=()
   for service in "$API_FUNCTION" "$WORKER_FUNCTION"; do
     show gcloud run services describe "$service" "${RUN_PLACE[@]}" --format=json
     show gcloud run revisions list --service="$service" "${RUN_PLACE[@]}" --format=json
-    if ! $DRY_RUN; then
-      gcloud run services describe "$service" "${RUN_PLACE[@]}" --format=json >"$TOOLS/$service.json" ||
-        die "cannot read the service $service"
-      gcloud run revisions list --service="$service" "${RUN_PLACE[@]}" --format=json >"$TOOLS/$service-revisions.json" ||
-        die "cannot read the revisions of $service"
-      files+=("$TOOLS/$service.json" "$TOOLS/$service-revisions.json")
-    fi
+    if $DRY_RUN; then continue; fi
+    gcloud run services describe "$service" "${RUN_PLACE[@]}" --format=json >"$TOOLS/$service.json" ||
+      die "cannot read the service $service"
+    gcloud run revisions list --service="$service" "${RUN_PLACE[@]}" --format=json >"$TOOLS/$service-revisions.json" ||
+      die "cannot read the revisions of $service"
+    files+=("$TOOLS/$service.json" "$TOOLS/$service-revisions.json")
   done
+}
+
+# The api first, so that nothing is created which the earlier worker does not know.
+roll_back() {
+  say "The deployment before the one that serves"
+  local release=RELEASE api=API_REVISION worker=WORKER_REVISION output queue queues="" files=()
+  read_revisions
   if ! $DRY_RUN; then
     output=$(python3 "$HERE/revisions.py" previous "${files[@]}") || die "nothing was changed"
-    read -r release api worker <<<"$output"
+    read -r release api worker queues <<<"$output"
   fi
+  for queue in $queues; do
+    there gcloud tasks queues describe "$queue" --project="$PROJECT" --location="$REGION" ||
+      die "the release $release creates its tasks in the queue $queue, which no longer exists. Nothing was changed"
+  done
   say "Requests go to the release $release"
   serve_revision "$API_FUNCTION" "$api"
   serve_revision "$WORKER_FUNCTION" "$worker"

@@ -224,7 +224,7 @@ class FakeGoogle:
         if request.method == "GET" and path.startswith("namespaces/") and path.endswith("/revisions"):
             return 200, self.run.revisions(request.query.get("labelSelector", ""))
         kind = path.rpartition("/")[2]
-        if request.method == "GET" and kind in ("alertPolicies", "backupSchedules", "dashboards"):
+        if request.method == "GET" and kind in ("alertPolicies", "backupSchedules", "dashboards", "tasks"):
             return 200, {kind: self._below(path)}
         if request.method == "POST" and path.startswith("namespaces/"):
             return 200, self.run.create(f"{path}/{request.body['metadata']['name']}", request.body)

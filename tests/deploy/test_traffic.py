@@ -17,10 +17,10 @@ STAGE = 'STAGE=$(mktemp -d); touch "$STAGE/main.py" "$STAGE/requirements.txt"'
 FIRST, SECOND, THIRD = "20250101T000000Z", "20250102T000000Z", "20250103T000000Z"
 
 
-def deployed(google: FakeGoogle, release: str) -> None:
+def deployed(google: FakeGoogle, release: str, **more: str) -> None:
     """Both functions, as a deployment leaves them."""
     for function, account in ((WORKER, WORKER_ACCOUNT), (API, API_ACCOUNT)):
-        variables = {"GORCHESTRATE_RELEASE": release, "GORCHESTRATE_WORKER_AUTH": "oidc"}
+        variables = {"GORCHESTRATE_RELEASE": release, "GORCHESTRATE_WORKER_AUTH": "oidc"} | more
         config = {"environmentVariables": variables, "serviceAccountEmail": account}
         google.resources[function] = {
             "name": function,
