@@ -141,6 +141,8 @@ class Leave:
         until: for the error of another thread, the name of the ``Try`` in which that was started: no ``except_``
             section inside of it catches the error.
         failed: the threads that have failed with the error. They continue if it fails the instance and that is retried.
+        locals: for an error in a plain definition, the locals of the thread at that statement. ``finally_`` sections
+            need other ones, and a retry needs these.
     """
 
     kind: LeaveKind
@@ -149,6 +151,7 @@ class Leave:
     pc: int = 0
     until: Annotated[str, Field(exclude_if=lambda until: not until)] = ""
     failed: list[Thread] = field(default_factory=list)
+    locals: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -393,8 +396,8 @@ _NOT_SHOWN: Any = {
         "__all__": {
             "error": {"args"},
             "errors": {"__all__": {"args"}},
-            "pending": {"__all__": {"error": {"args"}, "failed": True}},
-            "leaving": {"error": {"args"}, "failed": True},
+            "pending": {"__all__": {"error": {"args"}, "failed": True, "locals": True}},
+            "leaving": {"error": {"args"}, "failed": True, "locals": True},
         }
     },
 }

@@ -132,6 +132,53 @@ def test_an_item_of_a_loop_is_worked_on_again_and_those_before_are_not() -> None
     assert order.log == ["a", "clean", "b", "clean", "b", "clean", "c", "clean"]
 
 
+def unless_broken(value: Any) -> Any:
+    """A function of the workflow that raises as long as the outside system is broken."""
+
+    def function(w: Any) -> Any:
+        if BROKEN["outside"] and len(w.log) >= 1:
+            raise ValueError("broken")
+        return value
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (ForEach("each", unless_broken("xy"), do("b")), ["b", "b"]),
+        (ForEach("each", unless_broken("xy"), do("b"), parallel=True), ["b", "b"]),
+        (Go("go", do("b"), id=unless_broken("thread")), []),
+    ],
+    ids=["ForEach", "parallel", "Go"],
+)
+def test_a_statement_whose_function_has_failed_begins_again_behind_a_cleanup(
+    statement: Any, expected: list[str]
+) -> None:
+    order, execution = failed(do("a"), Try("try", statement).finally_(do("clean")))
+    assert standing(execution) == {"main": statement.name}
+    order, execution = retried(order, execution)
+    assert sorted(order.log) == sorted(["a", "clean", *expected, "clean"])
+    assert execution.status == "finished"
+
+
+def test_a_loop_goes_on_with_the_item_whose_turn_it_was_when_its_items_failed() -> None:
+    loop = ForEach("each", unless_broken("xyz"), Step("act", lambda w, step: w.log.append(step.item)))
+    order, execution = failed(Try("try", loop).finally_(do("clean")))
+    order, execution = retried(order, execution)
+    assert order.log == ["x", "clean", "y", "z", "clean"]
+
+
+def test_a_thread_that_has_failed_at_a_loop_can_be_moved_into_it() -> None:
+    loop = ForEach("each", unless_broken("xy"), Step("act", lambda w, step: w.log.append(step.item)))
+    order, execution = failed(Try("try", loop).finally_(do("clean")))
+    with pytest.raises(RepairRefused, match="has no such step or wait"):
+        goto(Machine(order, execution), "main", "each")
+    goto(Machine(order, execution), "main", "act")
+    order, execution = retried(order, execution)
+    assert order.log == ["x", "clean", "x", "y", "clean"]
+
+
 def test_an_activity_is_run_again() -> None:
     def work() -> None:
         if BROKEN["outside"]:

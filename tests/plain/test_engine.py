@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from cloud_adapter.engine.operations import RetryFailed
 from tests.engine.harness import ID, World, in_world
-from workflow_core import Retry, Workflow, event, select, step
+from workflow_core import Retry, TerminalError, Workflow, event, select, step
 
 BROKEN: list[str] = []
 
@@ -176,3 +176,64 @@ async def test_an_error_before_the_first_rest_is_repaired_from_the_start(world: 
     await world.deliver()
     assert (await world.instance()).execution.status == "finished"
     assert (await world.fields()).log == ["cleanup", "cleanup", "end"]
+
+
+class Looping(Workflow, name="looping"):
+    log: list[str] = []
+
+    @step
+    def work(self, item: str) -> None:
+        if item in BROKEN:
+            raise TerminalError(item)
+        self.log.append(item)
+
+    def items(self) -> str:
+        check(f"items after {len(self.log)}")
+        return "abc"
+
+    async def run(self) -> None:
+        number = 7
+        await self.work(f"first {number}").named("first")
+        try:
+            check("code")
+            for item in self.items():
+                await self.work(item)
+        finally:
+            number += 1
+            await self.work("clean").named("clean")
+        await self.work(f"last {number}").named("last")
+
+
+@in_world(Looping)
+async def test_a_loop_whose_items_have_failed_before_the_first_can_be_repaired(world: World) -> None:
+    await break_and_repair(world, "items after 1")
+
+
+@in_world(Looping)
+async def test_a_loop_whose_items_have_failed_before_the_second_can_be_repaired(world: World) -> None:
+    await break_and_repair(world, "items after 2")
+
+
+@in_world(Looping)
+async def test_a_step_that_has_failed_has_its_arguments_again_behind_a_cleanup(world: World) -> None:
+    await break_and_repair(world, "b")
+    assert (await world.fields()).log == ["first 7", "a", "clean", "b", "c", "clean", "last 8"]
+
+
+@in_world(Looping)
+async def test_the_step_before_code_that_has_failed_has_its_arguments_again_behind_a_cleanup(world: World) -> None:
+    await break_and_repair(world, "code")
+    assert (await world.fields()).log == ["first 7", "clean", "first 7", "a", "b", "c", "clean", "last 8"]
+
+
+async def break_and_repair(world: World, place: str) -> None:
+    BROKEN.append(place)
+    await world.create()
+    await world.deliver()
+    execution = (await world.instance()).execution
+    assert execution.status == "failed"
+    BROKEN.clear()
+    await world.finish(world.process.engine.operate("looping", ID, RetryFailed()))
+    await world.deliver()
+    assert (await world.instance()).execution.status == "finished"
+    assert (await world.fields()).log[-3:] == ["c", "clean", "last 8"]

@@ -49,8 +49,9 @@ def can_catch(instruction: Instruction) -> bool:
 
 def place_of(machine: MachineState, thread: Thread, instruction: Instruction) -> tuple[str, int]:
     """Returns the statement and the pc at which a repair begins after an error of an instruction. A thread cannot stand
-    at code, which has no name: what came before it runs again."""
-    if type(instruction) is CodeOp:
+    at code, which has no name, nor at a ``ForEach`` or a ``Go`` of a plain definition, where no locals are stored: what
+    came before it runs again."""
+    if type(instruction) is CodeOp or (machine.program.is_plain and instruction.name in machine.program.heads):
         return thread.step, thread.pc
     return instruction.name, machine.execution.pc
 

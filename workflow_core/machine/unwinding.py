@@ -119,6 +119,8 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
             return clause.entry
         if guard.cleanup_at >= 0:
             _land(machine, thread)
+            if error is not None and not leave.locals:
+                leave.locals = thread.locals
             thread.pending[guard.name] = leave
             return guard.cleanup
         if guard.late_at >= 0:
@@ -147,6 +149,9 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
 def _stand_at(machine: MachineState, thread: Thread, leave: Leave) -> None:
     """Moves a thread that has failed back to the statement that failed."""
     thread.step, thread.pc = leave.step, leave.pc
+    if leave.locals:
+        thread.locals = leave.locals
+        machine.values.get(thread.id, {}).clear()  # what the finally_ sections have assigned
     is_step = isinstance(machine.program.rests.get(leave.step), StepOp)
     land(thread, ThreadHappening.FAILED_ON_STEP if is_step else ThreadHappening.FAILED)
 
@@ -311,10 +316,10 @@ def _throw(machine: MachineState, thread: Thread, leave: Leave, inside: Thread, 
     if reason is not None and reason.until and (reason.until == guard.name or _comes_first(reason, guard)):
         reason.failed.extend(failed)
         return
-    place, failed_before = (inside.step, inside.pc), []
+    at = Leave(_ERROR, None, inside.step, inside.pc, locals=inside.locals)
     if reason is not None and reason.kind is _ERROR:
-        place, failed_before = (reason.step, reason.pc), reason.failed
-    thrown = Leave(_ERROR, leave.error, *place, until=guard.name, failed=[*failed_before, *failed])
+        at = reason
+    thrown = replace(at, error=leave.error, until=guard.name, failed=[*at.failed, *failed])
     _interrupt(machine, inside, instruction, guard, thrown)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from workflow_core.errors import UnknownStatement
 from workflow_core.program.cases import ClientCase, SelectCase, SelectOp, WatchOp
-from workflow_core.program.code import CodeOp, Instruction, RaceOp, StepOp, WithinOp
+from workflow_core.program.code import CodeOp, EachOp, GoOp, Instruction, RaceOp, StepOp, WithinOp
 from workflow_core.program.places import places_of
 from workflow_core.records import record
 from workflow_core.statements.basic import Section
@@ -45,6 +45,8 @@ class Program:
         has_watches: whether a select waits for a condition.
         has_deadlines: whether there is a ``Within``.
         racers: the names of the branches of races.
+        heads: the instructions of ``Go`` and ``ForEach`` that compute an id or items, by the name of their statement. A
+            thread stands there only if that has failed the instance.
         verified: the cases with ``verify``, by their event.
     """
 
@@ -68,6 +70,7 @@ class Program:
     has_watches: bool = field(init=False)
     has_deadlines: bool = field(init=False)
     racers: frozenset[str] = field(init=False, repr=False)
+    heads: Mapping[str, Instruction] = field(init=False, repr=False)
     verified: Mapping[str, tuple[ClientCase, ...]] = field(init=False, repr=False)
     places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
 
@@ -78,6 +81,8 @@ class Program:
         object.__setattr__(self, "has_watches", any(type(instruction) is WatchOp for instruction in self.code))
         races = (instruction for instruction in self.code if isinstance(instruction, RaceOp))
         object.__setattr__(self, "racers", frozenset(branch for race in races for branch in race.branches))
+        heads = {part.name: part for part in self.code if isinstance(part, (EachOp, GoOp))}
+        object.__setattr__(self, "heads", heads)
         object.__setattr__(self, "has_deadlines", any(type(instruction) is WithinOp for instruction in self.code))
         is_plain = any(type(part) is CodeOp or part.kept for part in self.code)
         object.__setattr__(self, "is_plain", is_plain)
@@ -113,7 +118,7 @@ class Program:
         return max((case.max_bytes or default for _, case in cases), default=default)
 
     def at(self, statement: str) -> Instruction:
-        """Returns the instruction of a step or a wait.
+        """Returns the instruction that a thread stands at.
 
         Raises:
             UnknownStatement: the definition has no such statement.
@@ -121,7 +126,9 @@ class Program:
         try:
             return self.rests[statement]
         except KeyError:
-            raise self.unknown(statement) from None
+            if (head := self.heads.get(statement)) is None:
+                raise self.unknown(statement) from None
+            return head
 
     def start_of(self, thread: str, statement: str) -> Instruction:
         """Returns the instruction that a thread rests on, or the first one of the thread if it has not started.

@@ -136,8 +136,9 @@ def _execution() -> Json:
     meta["Thread"]["properties"]["waits"]["items"] = ref("Wait")
     for name in ("caused_by", "watches", "locals", "covers"):
         meta["Thread"]["required"].remove(name)
-    del meta["Leave"]["properties"]["failed"]
-    for name in ("until", "failed"):
+    for name in ("failed", "locals"):
+        del meta["Leave"]["properties"][name]
+    for name in ("until", "failed", "locals"):
         meta["Leave"]["required"].remove(name)
     for name in ("leaves", "cause"):
         meta["ErrorInfo"]["required"].remove(name)
