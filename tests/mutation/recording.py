@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,10 +27,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     measurement = coverage.Coverage.current()
     assert measurement is not None, "run this by tests.mutation.coverage_map"
     measurement.switch_context(item.nodeid)
+    tracer = sys.gettrace()
     try:
         return (yield)
     finally:
         measurement.switch_context("")
+        if sys.gettrace() is not tracer:  # a test of a debugger has replaced it; nothing more would be recorded
+            sys.settrace(tracer)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
