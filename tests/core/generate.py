@@ -401,6 +401,10 @@ class Builder:
         """Hook: the condition of that name."""
         return holds
 
+    def collection(self, name: str, items: Callable[..., Any]) -> Callable[..., Any]:
+        """Hook: what gives the loop of that name its items."""
+        return items
+
     def given(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Hook: what gives an activity its input."""
         return function
@@ -479,7 +483,7 @@ class Builder:
                 return attempt if cleanup is None else attempt.finally_(*self.statements(cleanup))
             case ("each", (most,), parallel, body):
                 name = self.name("each")
-                items = lambda w: w.log[:most]  # noqa: E731
+                items = self.collection(name, lambda w: w.log[:most])
                 if not parallel:
                     return ForEach(name, items, *self.statements(body))
                 # Each round is a thread of its own, so nothing in it may leave a loop.
@@ -489,7 +493,8 @@ class Builder:
                 )
             case ("fan out", count, limit, body):
                 name, numbers = self.name("each"), list(range(count))
-                return ForEach(name, lambda w: numbers, *self.statements(unlooped(body)), parallel=True, limit=limit)
+                items = self.collection(name, lambda w: numbers)
+                return ForEach(name, items, *self.statements(unlooped(body)), parallel=True, limit=limit)
             case ("parallel", branches):
                 return Parallel(self.name("parallel"), *(self.section(branch) for branch in branches))
             case ("within", body, late):

@@ -310,9 +310,7 @@ class Reference:
                 if statement.handler is not None:
                     self.at_once(statement.handler)
             case Go():
-                id = statement.id
-                name = prefix + statement.name
-                id = name if id is None else str(self.call(id)) if callable(id) else id
+                id = self.thread_id(statement, prefix)
                 self.start(id, statement.body, prefix, self.current).covers = self.covers_of(self.current)
             case Sleep() | Activity() | Child():
                 yield Rest(prefix + statement.name, statement, prefix)
@@ -333,6 +331,12 @@ class Reference:
             case _:
                 raise TypeError(f"the reference executor does not know {type(statement).__name__}")
         return None
+
+    def thread_id(self, go: Go, prefix: str) -> str:
+        """The id of the thread that a ``Go`` starts."""
+        if go.id is None:
+            return prefix + go.name
+        return str(self.call(go.id)) if callable(go.id) else go.id
 
     def true_case(self, select: Select) -> When | None:
         """The first condition that a select waits for, and that is true."""
@@ -585,7 +589,7 @@ class Reference:
 
     def rounds(self, statement: ForEach, prefix: str) -> Walk:
         thread, position = self.current, 0
-        while position < len([*self.call(statement.items)]):
+        while self.begins(statement, prefix) and position < len([*self.call(statement.items)]):
             thread.items.append((statement, position))
             leave = yield from self.section(statement.body, prefix)
             thread.items.pop()
@@ -596,11 +600,15 @@ class Reference:
             position += 1
         return None
 
+    def begins(self, statement: Parallel | Race | ForEach, prefix: str) -> bool:
+        """Hook: the items of a loop are about to be computed. Always true; it may throw."""
+        return True
+
     def branches(self, statement: Parallel | Race | ForEach, prefix: str) -> Walk:
         thread, name = self.current, prefix + statement.name
         thread.started = 0
         while True:
-            if thread.leaving is None:
+            if thread.leaving is None and self.begins(statement, prefix):
                 while thread.started < self.total(statement) and self.may_start(thread, statement):
                     number = thread.started
                     thread.started += 1

@@ -34,6 +34,10 @@ class SimulatedFailure(Exception):
     """The error that a step, a setup or a teardown raises to simulate a failure."""
 
 
+class MistakeError(Exception):
+    """What a function raises by mistake."""
+
+
 CURRENT: ContextVar[Actor] = ContextVar("CURRENT")
 """On whose behalf the code runs that runs now."""
 
@@ -177,7 +181,7 @@ class Run:
         """What the code does to the fields; it may fail by itself, at its end."""
         try:
             action()
-        except FirstError as error:
+        except (FirstError, MistakeError) as error:
             self.error = error
 
     async def take_time(self) -> None:

@@ -164,7 +164,7 @@ class Client:
         for _ in range(8):
             process = self.world.hosting.any_process(self.rng)
             if process is not None:
-                seen, started = self.pc, self.world.timeline.now
+                seen, started, commits = self.pc, self.world.timeline.now, self.model.commits
                 actor = Operator(process, f"{process.name} {action} for {self.name}")
                 operate = partial(process.engine.operate, self.model.workflow, self.model.id, ACTIONS[action]())
                 answer = await self.ask(actor, operate)
@@ -174,7 +174,8 @@ class Client:
                 if isinstance(answer, UnknownStatement):
                     require(process.knows_none, f"{action} is answered by {answer!r}")
                 if isinstance(answer, InstanceEnded):
-                    require(self.model.executor.ended, f"{action} is refused, and it has not ended: {answer}")
+                    had_ended = self.model.executor.ended or self.model.commits > commits  # it may have been retried
+                    require(had_ended, f"{action} is refused, and it has not ended: {answer}")
                     return
                 if not (answer is LOST or isinstance(answer, (Unavailable, Busy, NewerVersion, UnknownStatement))):
                     known = isinstance(answer, (InstanceNotFound, DuplicateThread))

@@ -51,7 +51,10 @@ UNMEASURED = ("cloud_adapter/engine/permissions.py",)
 with an oracle."""
 
 CHUNK = 25
-"""Seeds that one process runs at a time."""
+"""Scenarios that one process runs at a time."""
+
+PLAIN_EACH = 4
+"""One seed in so many runs with plain definitions, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,8 @@ class Gap:
         return f"    {lines}{self.way} in {self.function or 'the module'}: {self.code}"
 
 
-def record(folder: str, seeds: Sequence[int]) -> int:
-    """Runs seeds, and keeps what they have met in a file of the folder. Gives how many have failed."""
+def record(folder: str, scenarios: Sequence[Scenario]) -> int:
+    """Runs scenarios, and keeps what they have met in a file of the folder. Gives how many have failed."""
     coverage = Coverage(
         os.path.join(folder, "data"),
         data_suffix=True,
@@ -97,16 +100,18 @@ def record(folder: str, seeds: Sequence[int]) -> int:
     from tests.simulation.failures import prepare, run  # imports are measured too
 
     prepare(None)
-    failures = [seed for seed in seeds if run(Scenario(seed)) is not None]
+    failures = sum(run(scenario) is not None for scenario in scenarios)
     coverage.stop()
     coverage.save()
-    return len(failures)
+    return failures
 
 
 def measure(seeds: Sequence[int], jobs: int) -> dict[str, Any]:
     """The report of ``coverage`` on these seeds."""
     os.chdir(ROOT)
-    chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
+    scenarios = [Scenario(seed) for seed in seeds]
+    scenarios += [Scenario(seed, is_plain=True) for seed in seeds[::PLAIN_EACH]]
+    chunks = [scenarios[at : at + CHUNK] for at in range(0, len(scenarios), CHUNK)]
     with TemporaryDirectory() as folder:
         with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=1) as pool:
             failures = sum(pool.imap_unordered(partial(record, folder), chunks, chunksize=1))
@@ -137,13 +142,21 @@ def gaps(path: str, file: dict[str, Any]) -> Iterator[Gap]:
 
 
 def some_of_each(seeds: Sequence[int], count: int) -> list[int]:
-    """The first seeds, until so many have each rarer condition: they meet almost as much as all do."""
+    """The first seeds, until so many have each rarer condition and each later shape: they meet almost as much as all
+    do."""
+    from tests.simulation.definitions import LATER, LATER_SHAPES, shape_of  # not where imports are measured
+    from tests.simulation.settings import Settings
+
     chosen: list[int] = []
     counts: Counter[str] = Counter()
+    known = (*RARITIES, *LATER_RARITIES, *(shape.__name__ for shape in LATER_SHAPES))
     for seed in seeds:
-        if all(counts[rarity] >= count for rarity in (*RARITIES, *LATER_RARITIES)):
+        if all(counts[condition] >= count for condition in known):
             break
-        conditions = Scenario(seed).rarities
+        scenario = Scenario(seed)
+        conditions = scenario.rarities
+        if seed >= LATER and (shape := shape_of(scenario, Settings(scenario))) in LATER_SHAPES:
+            conditions.append(shape.__name__)
         if any(counts[one] < count for one in conditions):
             counts.update(conditions)
             chosen.append(seed)

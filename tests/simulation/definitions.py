@@ -41,12 +41,34 @@ def covered(data: bytes, *, calm: bool = False) -> list[generate.Spec]:
     return generate.covered(data, calm=calm, deadlines=False)
 
 
+Shape = Callable[..., list[generate.Spec]]
+
 SHAPES = (*(generate.definition, with_children, fan_out) * 2, generate.orders, generate.inbox, generate.cleanups)
 
 LATER = 4_000
 """The first seed that may have one of ``LATER_SHAPES``. Those before keep their shapes, and so what they find."""
 
 LATER_SHAPES = (covered, child_cases)
+
+
+def shape_of(scenario: Scenario, settings: Settings) -> Shape:
+    """What the definition of instances is read with."""
+    shape: Shape = scenario.choice("shape", SHAPES)
+    if scenario.chance("deadlines", 0.15) and not settings.is_repaired:
+        shape = generate.deadlines  # the model cannot move a thread into a section with a deadline
+    if scenario.seed >= LATER and scenario.chance("later shape", 0.4):
+        shape = scenario.choice("which later shape", LATER_SHAPES)
+    if (settings.is_repaired or settings.is_renamed) and scenario.chance("definition to repair", 0.4):
+        shape = shapes.to_repair
+    if settings.has_rare_statements:
+        shape = rare
+    if settings.threads_max and scenario.chance("fan out in threads", 0.6):
+        shape = fan_out
+    if settings.has_mistakes and scenario.chance("mistakes in loops", 0.5):
+        shape = shapes.loops
+    if settings.has_damage:
+        shape = scenario.choice("shape of what is damaged", damage.SHAPES)
+    return shape
 
 
 class Definitions:
@@ -63,19 +85,7 @@ class Definitions:
         tapes = scenario.stream("tape")
         tape = tapes.randbytes(tapes.choice((40, 100, 250)))[: scenario.tape]
         calm = scenario.chance("calm definitions", 0.6)
-        shape = scenario.choice("shape", SHAPES)
-        if scenario.chance("deadlines", 0.15) and not settings.is_repaired:
-            shape = generate.deadlines  # the model cannot move a thread into a section with a deadline
-        if scenario.seed >= LATER and scenario.chance("later shape", 0.4):
-            shape = scenario.choice("which later shape", LATER_SHAPES)
-        if (settings.is_repaired or settings.is_renamed) and scenario.chance("definition to repair", 0.4):
-            shape = shapes.to_repair
-        if settings.has_rare_statements:
-            shape = rare
-        if settings.threads_max and scenario.chance("fan out in threads", 0.6):
-            shape = fan_out
-        if settings.has_damage:
-            shape = scenario.choice("shape of what is damaged", damage.SHAPES)
+        shape = shape_of(scenario, settings)
         errand = generate.errand(scenario.stream("tape of the child").randbytes(60), calm=calm)
         specs = {"flow": shape(tape, calm=calm), "child": errand}
         if settings.is_plain:
@@ -146,7 +156,8 @@ def _built(
 
 
 def _mistakes_of(scenario: Scenario, name: str) -> Mistakes:
-    return Mistakes(scenario.stream(f"mistakes of {name}"), scenario.stream(f"mistakes of messages of {name}"))
+    kinds = ("", "messages of ", "items of ")
+    return Mistakes(*(scenario.stream(f"mistakes of {kind}{name}") for kind in kinds))
 
 
 def _plain_rng_of(scenario: Scenario, settings: Settings, name: str) -> Callable[[str], Random] | None:

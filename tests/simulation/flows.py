@@ -220,6 +220,9 @@ class _Instrumented(RareStatements):
     def condition(self, name: str, holds: Callable[..., Any]) -> Callable[..., Any]:
         return holds if self.mistakes is None else self.mistakes.condition(name, holds)
 
+    def collection(self, name: str, items: Callable[..., Any]) -> Callable[..., Any]:
+        return items if self.mistakes is None else self.mistakes.collection(name, items)
+
     def given(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         return function if self.mistakes is None else self.mistakes.returns(function, object())
 

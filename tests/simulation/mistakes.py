@@ -15,7 +15,7 @@ from typing import Any
 from cloud_adapter.errors import UserCodeError
 from tests.core.generate import Fields
 from tests.core.reference import arity
-from tests.simulation.actors import CURRENT
+from tests.simulation.actors import CURRENT, MistakeError
 from workflow_core import (
     Break,
     DefinitionError,
@@ -31,10 +31,6 @@ from workflow_core import (
 from workflow_core.errors import InvalidFields, UnusableResult
 
 Function = Callable[..., Any]
-
-
-class MistakeError(Exception):
-    """What a function raises by mistake."""
 
 
 REPORTED: dict[str, type[Exception]] = {
@@ -87,11 +83,13 @@ class Mistakes:
 
     Args:
         rng_of_messages: for those that give the message of an error.
+        rng_of_items: for those that give the items of a loop.
     """
 
-    def __init__(self, rng: Random, rng_of_messages: Random) -> None:
+    def __init__(self, rng: Random, rng_of_messages: Random, rng_of_items: Random) -> None:
         self.rng = rng
         self.rng_of_messages = rng_of_messages
+        self.rng_of_items = rng_of_items
         self._loops = count()
 
     def _drawn(self, chance: float, rng: Random | None = None) -> int | None:
@@ -136,6 +134,28 @@ class Mistakes:
 
         return wrong
 
+    def collection(self, name: str, items: Function) -> Function:
+        """The items of a loop: the function raises, returns what has no order, or items that nothing can use."""
+        number = self._drawn(0.5, self.rng_of_items)
+        if number is None:
+            return items
+
+        def wrong(*given: Any) -> Any:
+            if not is_mistaken(given[0], number):
+                return items(*given)
+            match number % 5:
+                case 0:
+                    raise raised(f"the items of {name}", number // 5)
+                case 1:
+                    return set(items(*given))
+                case 2:
+                    return number
+                case 3:
+                    return _generator()
+            return [Useless(name) for _ in items(*given)]
+
+        return _like(items, wrong)
+
     def then(self, name: str, then: Function) -> Function:
         """What takes a result: it changes the fields, and then raises."""
         number = self._drawn(0.6)
@@ -166,6 +186,23 @@ class Mistakes:
         name = f"endless {next(self._loops)}"
         forever = If(f"{name} ends", lambda w: False, Break())
         return S(While(name, lambda w: is_mistaken(w, number), forever), statement)
+
+
+class Useless:
+    """An item that can be neither converted, compared nor printed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def _refused(self, *given: Any) -> Any:
+        raise MistakeError(f"a mistake in the items of {self.name}")
+
+    __str__ = __format__ = __mod__ = __le__ = __add__ = __radd__ = _refused
+
+
+def is_of_items(error: str) -> bool:
+    """Whether the text of an error tells of the items of a loop."""
+    return any(words in error for words in ("the items of", "its items are"))
 
 
 def _generator() -> Iterator[None]:

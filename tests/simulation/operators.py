@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cloud_adapter.engine.operations import Goto, Operation, RetryFailed, SetFields, Terminate
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy, TooLarge, Unavailable
+from tests.core.reference import arity
 from tests.simulation.actors import Operator
 from tests.simulation.clients import Client
 from tests.simulation.mistakes import MISTAKEN
@@ -107,8 +108,14 @@ class Repairer(Client):
 
     def has_items(self, thread: Moved, name: str) -> bool:
         """Whether each loop around a statement that the thread would begin has a first item."""
-        loops = loops_on(thread.body, thread.prefix, path_to(thread.body, thread.prefix, name) or [])
-        return all(loop.items(self.model.executor.workflow) for _, loop in loops)
+        around = thread.items if thread.before is None else thread.before[0]
+        item: Any = self.model.executor.item_in(around)[0]
+        for _, loop in loops_on(thread.body, thread.prefix, path_to(thread.body, thread.prefix, name) or []):
+            items = [*loop.items(*(self.model.executor.workflow, item)[: arity(loop.items)])]
+            if not items:
+                return False
+            item = items[0]
+        return True
 
     def invalid(self) -> Operation:
         rng, executor = self.rng, self.model.executor

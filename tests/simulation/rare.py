@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -53,13 +53,18 @@ class GivenWorkflow(Fields, name="given"):
 def rare(data: bytes, *, calm: bool = False) -> list[Spec]:
     """Loops whose statements work on their items, between other rare statements."""
     tape = Tape(data, calm=calm, children=True)
-    loops = [_loop(tape, depth=1) for _ in range(1 + tape.below(2))]
+    loops = [loop_of_items(tape, depth=1) for _ in range(1 + tape.below(2))]
     last = [("while", None, tape.select(0, in_loop=True), tape.block(0, in_loop=True))] if tape.below(2) else []
     return [*tape.many(0, 2, lambda: _other(tape)), *loops, *tape.many(0, 2, lambda: _other(tape)), *last]
 
 
-def _loop(tape: Tape, depth: int) -> Spec:
-    items = tape.of(("list", "list", "view", "iterator"))
+def loop_of_items(tape: Tape, depth: int, forms: Sequence[str] = ("list", "list", "view", "iterator")) -> Spec:
+    """A loop whose statements work on its items.
+
+    Args:
+        forms: those of the collection; the items of ``twice`` are not unique.
+    """
+    items = tape.of(forms)
     parallel = tape.below(3) == 0
     body = tape.many(1, 3, lambda: _of_item(tape, depth, in_loop=not parallel))
     return ("items", 1 + tape.below(3), items, parallel, [("step", tape.effect(), True), *body])
@@ -128,7 +133,9 @@ class RareStatements(Builder):
             case ("items", count, how, parallel, body):
                 return self.items(count, how, parallel, body)
             case ("inner items", body):
-                return ForEach(self.name("inner"), lambda w, item: [item, item + 1], *self.statements(body))
+                name = self.name("inner")
+                items = self.collection(name, lambda w, item: [item, item + 1])
+                return ForEach(name, items, *self.statements(body))
             case ("if item", body, other):
                 name = self.name("if")
                 holds = self.condition(name, lambda w, item: item % 2)
@@ -140,6 +147,10 @@ class RareStatements(Builder):
             case ("go of item", body):
                 name = self.name("go")
                 id = self.thread_id(name, lambda w, item: f"{name}-{item}-{len(w.log)}")
+                return Go(name, *self.statements(body), id=id)
+            case ("go of number", body):
+                name = self.name("go")
+                id = self.thread_id(name, lambda w, item: f"{name}-{item}")
                 return Go(name, *self.statements(body), id=id)
             case ("sleep item",):
                 return Sleep(self.name("sleep"), lambda w, item: timedelta(seconds=1 + item))
@@ -167,14 +178,16 @@ class RareStatements(Builder):
     def items(self, count: int, how: str, parallel: bool, body: list[Spec]) -> ForEach:
         name = self.name("each")
         numbers = dict.fromkeys(range(1, 1 + count))
-        items: dict[str, Callable[[Fields], Any]] = {
+        by_form: dict[str, Callable[[Fields], Any]] = {
             "list": lambda w: [*numbers],
             "view": lambda w: numbers.keys(),
             "iterator": lambda w: map(int, numbers),
+            "twice": lambda w: [*numbers, *numbers],
         }
+        items = self.collection(name, by_form[how])
         if parallel:
-            return ForEach(name, items[how], *self.statements(body), parallel=True, limit=2)
-        return ForEach(name, items[how], *self.statements(body))
+            return ForEach(name, items, *self.statements(body), parallel=True, limit=2)
+        return ForEach(name, items, *self.statements(body))
 
     def activity_of_item(self, risky: bool) -> Activity:
         """Its input is the item, which ``then`` gets too."""

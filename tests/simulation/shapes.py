@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.core.generate import ERRORS, LOG_MAX, Spec, Tape
+from tests.simulation.rare import loop_of_items
 
 
 def to_repair(data: bytes, *, calm: bool = False) -> list[Spec]:
@@ -29,3 +30,27 @@ def to_repair(data: bytes, *, calm: bool = False) -> list[Spec]:
     excepts = [(tape.below(len(ERRORS) + 2), [step()])] if tape.below(2) else []
     attempt: Spec = ("try", body, excepts, cleanup)
     return [step(), *tape.of(([loop(), attempt], [attempt, loop()])), wait(), step()]
+
+
+def loops(data: bytes, *, calm: bool = False) -> list[Spec]:
+    """Loops whose items are not unique, and threads that are named after them, inside of statements that catch errors
+    and clean up."""
+    tape = Tape(data, calm=calm)
+
+    def attempt(body: list[Spec]) -> Spec:
+        excepts = tape.many(0, 1, lambda: (len(ERRORS) + 1, tape.block(0, in_loop=False, least=0)))
+        cleanup = tape.thread_body(0, in_cleanup=True) if tape.below(2) or not excepts else None
+        return ("try", body, excepts, cleanup)
+
+    def loop() -> Spec:
+        kind, count, form, parallel, body = loop_of_items(tape, 1, ("list", "twice", "twice", "iterator"))
+        if tape.below(2):
+            body.append(("go of number", [tape.select(0, in_loop=False)]))
+        if not calm and tape.below(3) == 0:
+            body.append(tape.of_kind("risky", 0))
+        return (kind, count, form, parallel, [attempt(body)] if tape.below(3) == 0 else body)
+
+    whole = [attempt([loop(), *tape.many(0, 1, lambda: tape.of_kind("each", 1))]), *tape.many(0, 1, loop)]
+    if tape.below(2):
+        whole = [("while", None, tape.select(0, in_loop=True), whole)]
+    return [*whole, *tape.block(0, in_loop=False)]

@@ -20,8 +20,9 @@ from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.history import HistoryEntry
 from cloud_adapter.ports import Task
 from tests.core.reference import RefThread, arity
+from tests.simulation.actors import MistakeError
 from tests.simulation.acts import Act, Attempt
-from tests.simulation.mistakes import BY_ITSELF, MistakeError
+from tests.simulation.mistakes import BY_ITSELF, REPORTED, is_of_items
 from tests.simulation.model.user_code import RAISED
 from tests.simulation.model.violations import require
 from tests.simulation.renaming import first_name
@@ -65,8 +66,9 @@ class Activities:
             given = (thread.inputs[name], None)[: arity(activity.function)]
             executor.activity_done(thread, name, activity, activity.function(*given))
             return
-        if error == MistakeError.__name__ and "a mistake in" in message:
-            self._then_raised(thread, name, message)
+        of_items = bool(thread.items) and is_of_items(entry.error)
+        if of_items or (error == MistakeError.__name__ and "a mistake in" in message):
+            self._then_raised(thread, name, REPORTED[error](message))
             return
         if error == "TimedOut" and message != BY_ITSELF:
             self._check_timed_out(act.actor, (thread.wait_id, name, count))
@@ -84,11 +86,11 @@ class Activities:
         else:
             executor.pc += 1
 
-    def _then_raised(self, thread: RefThread, name: str, message: str) -> None:
+    def _then_raised(self, thread: RefThread, name: str, error: Exception) -> None:
         """The result has come, and what takes it has raised: the activity fails at once."""
         executor = self.model.executor
         executor.attempts.forget(("activity", thread.wait_id, name))
-        executor.fail_at(thread, MistakeError(message), name)
+        executor.fail_at(thread, error, name)
 
     def _check_timed_out(self, actor: Actor, attempt: Attempt) -> None:
         wait_id, name, count = attempt
@@ -169,6 +171,8 @@ class Activities:
         stored, process = world.database.load(self.model.workflow, self.model.id), run.actor.process
         if stored.execution.fields_version > process.engine.workflow(self.model.workflow).__workflow_version__:
             return  # only newer code can load it
+        if world.settings.has_limit:
+            return  # its report may be too large
         if world.settings.tokens_kept <= 2:
             return  # after a conflict, even one other commit can leave it unknown whether the heartbeat was committed
         if self.model.commits == commits and stored.lease is None and not run.actor.disturbed:

@@ -19,7 +19,23 @@ from tests.simulation.model.attempts import Attempts, Work
 from tests.simulation.model.errands import Cancellation
 from tests.simulation.model.repairs import ReferenceWithRepairs
 from tests.simulation.model.violations import Violation, require
-from workflow_core import Activity, Child, Fail, Go, On, Select, Sleep, Step, Timeout, WaitFor, Within
+from workflow_core import (
+    Activity,
+    Child,
+    DuplicateThread,
+    Fail,
+    ForEach,
+    Go,
+    On,
+    Parallel,
+    Race,
+    Select,
+    Sleep,
+    Step,
+    Timeout,
+    WaitFor,
+    Within,
+)
 
 Offer = tuple[RefThread, Any, str]
 """What may happen now: a thread, the case that it waits with, and the name of that."""
@@ -60,8 +76,17 @@ class Executor(ReferenceWithRepairs):
             at: Any = statement
             thrown = self._asked(self.current, Rest(prefix + at.name, at, prefix))
             if thrown is not None:
+                if isinstance(thrown.error, DuplicateThread):
+                    id = self.thread_id(at, prefix)
+                    require(self.thread(id) is not None, f"thread {id!r} could be started: {thrown.error}")
                 raise thrown
         return (yield from super().statement(statement, prefix))
+
+    def begins(self, statement: Parallel | Race | ForEach, prefix: str) -> bool:
+        thrown = self._asked(self.current, Rest(prefix + statement.name, statement, prefix))
+        if thrown is not None:
+            raise thrown
+        return True
 
     def enter_again(self, thread: RefThread) -> Rest:
         assert thread.at is not None

@@ -28,6 +28,7 @@ from workflow_core import (
     Do,
     Fail,
     ForEach,
+    Go,
     If,
     Parallel,
     Race,
@@ -45,6 +46,9 @@ from workflow_core import (
 
 PLACES = (Step, Select, WaitFor, Sleep, Activity, Child, Fail, Parallel, Race, Do)
 """What a thread can be moved to, beside a parallel ``ForEach``."""
+
+HEADS = (Go, ForEach)
+"""What a thread stands at only if its function has failed the instance."""
 
 
 @dataclass(eq=False)
@@ -178,7 +182,11 @@ class ReferenceWithRepairs(ReferenceWithChildren):
         """A statement on the way: the last one is the one to stand before."""
         if not self.path:
             self.path = None
-            yield Rest(prefix + statement.name, statement, prefix)
+            name = prefix + statement.name
+            yield Rest(name, statement, prefix)
+            if isinstance(statement, ForEach) and not statement.parallel:
+                thread: Any = self.current
+                return (yield from self.rounds(statement, prefix, thread.positions[name] + 1))
             return (yield from self.statement(statement, prefix))
         if isinstance(statement, Try):
             return (yield from self.attempt(statement, prefix))
@@ -235,14 +243,15 @@ class ReferenceWithRepairs(ReferenceWithChildren):
         pending.pop(name, None)
         return leave
 
-    def rounds(self, statement: ForEach, prefix: str) -> Walk:
+    def rounds(self, statement: ForEach, prefix: str, position: int = 0) -> Walk:
         thread: Any = self.current
         name = prefix + statement.name
-        position = 0
         if self.path:
             self.path.pop(0)
             position = thread.positions[name]
-        while self.path or position < len([*self.call(statement.items)]):
+        elif not position:
+            thread.positions[name] = -1
+        while self.path or (self.begins(statement, prefix) and position < len([*self.call(statement.items)])):
             thread.items.append((statement, position))
             thread.positions[name] = position
             leave = yield from self.section(statement.body, prefix)
@@ -343,7 +352,7 @@ def path_to(section: Section, prefix: str, name: str) -> list[int] | None:
     """The way to the statement of that name: in turns, the number of a statement and that of a part of it."""
     prefix += section.prefix + "/" if section.prefix else ""
     for number, statement in enumerate(section.statements):
-        if is_place(statement) and prefix + statement.name == name:  # type: ignore[attr-defined]
+        if isinstance(statement, (*PLACES, *HEADS)) and prefix + statement.name == name:  # type: ignore[attr-defined]
             return [number]
         for part, inner in enumerate(parts_of(statement)):
             rest = path_to(inner, prefix, name)
