@@ -25,7 +25,10 @@ resource "google_service_account" "tasks" {
   display_name = "gorchestrate: may call the worker"
 }
 
+# With hosting = "run", you build the image.
 resource "google_service_account" "build" {
+  count = var.hosting == "functions" ? 1 : 0
+
   project      = var.project
   account_id   = var.build_account
   display_name = "gorchestrate: builds the functions"
@@ -73,17 +76,17 @@ resource "google_service_account_iam_member" "tasks" {
 }
 
 resource "google_project_iam_member" "build" {
-  for_each = toset(["roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer"])
+  for_each = toset(var.hosting == "functions" ? ["roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer"] : [])
 
   project = var.project
   role    = each.key
-  member  = google_service_account.build.member
+  member  = google_service_account.build[0].member
 }
 
 resource "google_cloud_run_v2_service_iam_member" "tasks" {
   project  = var.project
   location = var.region
-  name     = google_cloudfunctions2_function.worker.name
+  name     = one(concat(google_cloudfunctions2_function.worker[*].name, google_cloud_run_v2_service.worker[*].name))
   role     = "roles/run.invoker"
   member   = google_service_account.tasks.member
 }
@@ -93,7 +96,7 @@ resource "google_cloud_run_v2_service_iam_member" "everyone" {
 
   project  = var.project
   location = var.region
-  name     = google_cloudfunctions2_function.api.name
+  name     = one(concat(google_cloudfunctions2_function.api[*].name, google_cloud_run_v2_service.api[*].name))
   role     = "roles/run.invoker"
   member   = "allUsers"
 }

@@ -1,4 +1,4 @@
-# The two functions. The worker can be reached only by Cloud Tasks and Cloud Scheduler of this project.
+# With hosting = "functions": the two functions. The worker can be reached only by Cloud Tasks and Cloud Scheduler of this project.
 
 locals {
   lazy_timer_seconds = var.recovery_schedule == "* * * * *" ? 600 : 0
@@ -33,6 +33,8 @@ locals {
 }
 
 resource "google_storage_bucket" "source" {
+  count = var.hosting == "functions" ? 1 : 0
+
   project                     = var.project
   name                        = "${var.project}-${var.worker_function}-source"
   location                    = var.region
@@ -43,12 +45,16 @@ resource "google_storage_bucket" "source" {
 }
 
 resource "google_storage_bucket_object" "source" {
-  bucket = google_storage_bucket.source.name
+  count = var.hosting == "functions" ? 1 : 0
+
+  bucket = google_storage_bucket.source[0].name
   name   = "${filemd5(var.source_archive)}.zip"
   source = var.source_archive
 }
 
 resource "google_cloudfunctions2_function" "worker" {
+  count = var.hosting == "functions" ? 1 : 0
+
   project  = var.project
   location = var.region
   name     = var.worker_function
@@ -56,11 +62,11 @@ resource "google_cloudfunctions2_function" "worker" {
   build_config {
     runtime         = var.runtime
     entry_point     = "worker"
-    service_account = google_service_account.build.id
+    service_account = google_service_account.build[0].id
     source {
       storage_source {
-        bucket = google_storage_bucket.source.name
-        object = google_storage_bucket_object.source.name
+        bucket = google_storage_bucket.source[0].name
+        object = google_storage_bucket_object.source[0].name
       }
     }
   }
@@ -96,6 +102,8 @@ resource "google_cloudfunctions2_function" "worker" {
 
 # After the worker, so that nothing is created which no worker runs.
 resource "google_cloudfunctions2_function" "api" {
+  count = var.hosting == "functions" ? 1 : 0
+
   project  = var.project
   location = var.region
   name     = var.api_function
@@ -103,11 +111,11 @@ resource "google_cloudfunctions2_function" "api" {
   build_config {
     runtime         = var.runtime
     entry_point     = "api"
-    service_account = google_service_account.build.id
+    service_account = google_service_account.build[0].id
     source {
       storage_source {
-        bucket = google_storage_bucket.source.name
-        object = google_storage_bucket_object.source.name
+        bucket = google_storage_bucket.source[0].name
+        object = google_storage_bucket_object.source[0].name
       }
     }
   }

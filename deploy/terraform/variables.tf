@@ -5,9 +5,37 @@ variable "project" {
   type        = string
 }
 
-variable "source_archive" {
-  description = "The zip file with the source of the functions: deploy/deploy.sh --archive FILE makes it."
+variable "hosting" {
+  description = "functions: the api and the worker are Cloud Run functions. run: they are services of Cloud Run, from one image."
   type        = string
+  default     = "functions"
+
+  validation {
+    condition     = contains(["functions", "run"], var.hosting)
+    error_message = "Write functions or run."
+  }
+}
+
+variable "source_archive" {
+  description = "With hosting = functions: the zip file with the source: deploy/deploy.sh --archive FILE makes it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = (var.hosting == "run") == (var.source_archive == null)
+    error_message = "Functions need source_archive, and services need image instead."
+  }
+}
+
+variable "image" {
+  description = "With hosting = run: the image of both services, with a tag or digest of its own for each deployment."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = (var.hosting == "run") == (var.image != null)
+    error_message = "Services need image, and functions need source_archive instead."
+  }
 }
 
 variable "access" {
@@ -145,6 +173,11 @@ variable "ingress" {
   description = "From where the api can be reached: ALLOW_ALL, ALLOW_INTERNAL_AND_GCLB or ALLOW_INTERNAL_ONLY."
   type        = string
   default     = "ALLOW_ALL"
+
+  validation {
+    condition     = contains(["ALLOW_ALL", "ALLOW_INTERNAL_AND_GCLB", "ALLOW_INTERNAL_ONLY"], var.ingress)
+    error_message = "Write ALLOW_ALL, ALLOW_INTERNAL_AND_GCLB or ALLOW_INTERNAL_ONLY."
+  }
 }
 
 variable "public_url" {

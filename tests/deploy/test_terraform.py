@@ -18,7 +18,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.deploy.desk import DEPLOY, TASKS_ACCOUNT, WORKER_URL, Desk, Run
+from tests.deploy.desk import DEPLOY, TASKS_ACCOUNT, WORKER_URL, Desk, Run, settings_file
 from tests.deploy.fake_google import PROJECT_NUMBER, fake_google
 from tests.deploy.terraform_provider import providers
 from tests.deploy.tools import need
@@ -45,6 +45,8 @@ SETTINGS = {
     "WEEKLY_BACKUPS": "14w",
     "PUBLIC": "true",
 }
+IMAGE = "us-central1-docker.pkg.dev/my-project/orders/source:1"
+AS_SERVICES = {"source_archive": None, "hosting": "run", "image": IMAGE, "ingress": "ALLOW_INTERNAL_AND_GCLB"}
 MADE_BY_TERRAFORM = {
     "storage.googleapis.com": "the module uploads the source itself",
     "GORCHESTRATE_RELEASE": "to go back is to apply the archive before",
@@ -107,6 +109,13 @@ def applied(terraform: Terraform) -> Resources:
 
 
 @pytest.fixture(scope="module")
+def as_services(terraform: Terraform) -> Resources:
+    ended, resources = terraform.apply(**VARIABLES | AS_SERVICES)
+    assert ended.returncode == 0, ended.stdout
+    return resources
+
+
+@pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Run:
     """What deploy.sh does with the same settings."""
     with fake_google() as google:
@@ -136,7 +145,18 @@ def test_a_wrong_argument_would_be_found(terraform: Terraform) -> None:
     assert 'An argument named "account" is not expected here' in ended.stderr
 
 
-@pytest.mark.parametrize("wrong", [{"access": "closed"}, {"queues": 0}, {"worker_auth": "none"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"access": "closed"},
+        {"queues": 0},
+        {"worker_auth": "none"},
+        {"hosting": "gke"},
+        {"hosting": "run"},
+        {"image": IMAGE},
+        {"ingress": "all"},
+    ],
+)
 def test_a_wrong_setting_is_refused(wrong: dict[str, object], terraform: Terraform) -> None:
     ended, resources = terraform.apply(**VARIABLES | wrong)
     assert ended.returncode == 1
@@ -151,7 +171,13 @@ def test_the_defaults_are_those_of_the_settings() -> None:
     found = dict(re.findall(r'^variable "(\w+)" \{\n(?:(?!^\}).*\n)*?  default +=  ?"?(.*?)"?$', text, re.MULTILINE))
     assert len(found) > 25
     seconds = {"api_timeout": "60", "worker_timeout": "540"}
-    told = {"ingress": "ALLOW_ALL", "pitr": "false", "worker_auth": "oidc", "queue_limits": "{}"}
+    told = {
+        "hosting": "functions",
+        "ingress": "ALLOW_ALL",
+        "pitr": "false",
+        "worker_auth": "oidc",
+        "queue_limits": "{}",
+    }
     nothing = {"null", ""}
     for name, default in found.items():
         expected = seconds.get(name) or settings.get(name.upper()) or told.get(name, "")
@@ -194,7 +220,7 @@ def test_both_give_the_functions_the_same_variables(name: str, applied: Resource
     given = dict(
         re.findall(r"(GORCHESTRATE_(?!\w+_KEYS)\w+)=([^,']*)", command.replace("PROJECT_NUMBER", PROJECT_NUMBER))
     )
-    (function,) = of("google_cloudfunctions2_function", {k: v for k, v in applied.items() if k.endswith(f".{name}")})
+    (function,) = of("google_cloudfunctions2_function", {k: v for k, v in applied.items() if k.endswith(f".{name}[0]")})
     service = function["service_config"][0]
     variables = dict(service["environment_variables"])
     assert variables.pop("GORCHESTRATE_TASKS_ACCOUNT")  # an invented address
@@ -213,6 +239,59 @@ def test_both_give_the_functions_the_same_variables(name: str, applied: Resource
     assert function["build_config"][0]["runtime"] == re.findall(r"--runtime=(\S+)", command)[0]
 
 
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_both_give_the_services_the_same(name: str, as_services: Resources, programs: Path, tmp_path: Path) -> None:
+    with fake_google() as google:
+        settings = settings_file(tmp_path, **SETTINGS, HOSTING="run", INGRESS="internal-and-gclb")
+        run = Desk(google, tmp_path, programs).run("deploy.sh", "--dry-run", "--skip-check", settings)
+    (command,) = [one for one in run.commands if one.startswith(f"gcloud run deploy gorchestrate-{name}")]
+    variables = re.findall(
+        r"((?:GORCHESTRATE_|FUNCTION_)\w+)=([^,']*)", command.replace("PROJECT_NUMBER", PROJECT_NUMBER)
+    )
+    given = {key: value for key, value in variables if not key.endswith("_KEYS") and key not in MADE_BY_TERRAFORM}
+    secrets = dict(re.findall(r"(GORCHESTRATE_\w+_KEYS)=([\w-]+):latest", command))
+    service = as_services[f"google_cloud_run_v2_service.{name}[0]"]
+    (template,) = service["template"]
+    (container,) = template["containers"]
+    env = {one["name"]: one["value"] for one in container["env"] if not one["value_source"]}
+    assert env.pop("GORCHESTRATE_TASKS_ACCOUNT")  # an invented address
+    assert given.pop("GORCHESTRATE_TASKS_ACCOUNT") == TASKS_ACCOUNT
+    assert env == given
+    assert env["FUNCTION_TARGET"] == name
+    references = {
+        one["name"]: one["value_source"][0]["secret_key_ref"][0] for one in container["env"] if one["value_source"]
+    }
+    assert references == {key: {"secret": secret, "version": "latest"} for key, secret in secrets.items()}
+    limits, (scaling,) = container["resources"][0]["limits"], template["scaling"]
+    for option, value in (
+        ("memory", limits["memory"]),
+        ("cpu", limits["cpu"]),
+        ("concurrency", template["max_instance_request_concurrency"]),
+        ("timeout", template["timeout"]),
+        ("min-instances", scaling["min_instance_count"]),
+        ("max-instances", scaling["max_instance_count"]),
+    ):
+        assert f"--{option}={value} " in f"{command} "
+    assert (container["image"], service["name"]) == (IMAGE, f"gorchestrate-{name}")
+    internal = service["ingress"] == "INGRESS_TRAFFIC_INTERNAL_ONLY"
+    assert internal == ("--ingress=internal " in command) == (name == "worker")
+    assert template["service_account"] == as_services[f"google_service_account.{name}"]["email"]
+
+
+def test_services_need_nothing_of_functions(as_services: Resources, applied: Resources) -> None:
+    assert {address.partition(".")[0] for address in applied.keys() - as_services.keys()} == {
+        "google_cloudfunctions2_function",
+        "google_project_iam_member",
+        "google_service_account",
+        "google_storage_bucket",
+        "google_storage_bucket_object",
+    }
+    added = as_services.keys() - applied.keys()
+    assert added == {f"google_cloud_run_v2_service.{name}[0]" for name in ("api", "worker")}
+    invokers = of("google_cloud_run_v2_service_iam_member", as_services)
+    assert {one["name"] for one in invokers} == {"gorchestrate-api", "gorchestrate-worker"}
+
+
 def test_the_mark_of_the_database_is_that_of_the_script(applied: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(DEPLOY))
     claim = importlib.import_module("claim")
@@ -224,7 +303,7 @@ def test_the_mark_of_the_database_is_that_of_the_script(applied: Resources, monk
 
 
 def test_the_worker_is_never_public(applied: Resources) -> None:
-    worker = applied["google_cloudfunctions2_function.worker"]["service_config"][0]
+    worker = applied["google_cloudfunctions2_function.worker[0]"]["service_config"][0]
     assert worker["ingress_settings"] == "ALLOW_INTERNAL_ONLY"
     public = [address for address, values in applied.items() if values.get("member") == "allUsers"]
     assert public == ["google_cloud_run_v2_service_iam_member.everyone[0]"]
@@ -273,7 +352,7 @@ def test_keys_and_alerts_can_be_left_out(terraform: Terraform) -> None:
     assert not of("google_monitoring_alert_policy", resources)
     assert len(of("google_secret_manager_secret", resources)) == 1
     variables = {
-        name: resources[f"google_cloudfunctions2_function.{name}"]["service_config"][0]["environment_variables"]
+        name: resources[f"google_cloudfunctions2_function.{name}[0]"]["service_config"][0]["environment_variables"]
         for name in ("api", "worker")
     }
     assert variables["api"]["GORCHESTRATE_SESSION_KEYS"] == variables["worker"]["GORCHESTRATE_SECRET_KEYS"] == "none"
