@@ -352,7 +352,7 @@ def path_to(section: Section, prefix: str, name: str) -> list[int] | None:
     """The way to the statement of that name: in turns, the number of a statement and that of a part of it."""
     prefix += section.prefix + "/" if section.prefix else ""
     for number, statement in enumerate(section.statements):
-        if isinstance(statement, (*PLACES, *HEADS)) and prefix + statement.name == name:  # type: ignore[attr-defined]
+        if isinstance(statement, (*PLACES, *HEADS)) and prefix + statement.name == name:
             return [number]
         for part, inner in enumerate(parts_of(statement)):
             rest = path_to(inner, prefix, name)
