@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ from cloud_adapter.history import (
 from workflow_core import Execution, Status, WaitKind
 from workflow_core.compact import is_folded
 from workflow_core.parked import active
+from workflow_core.records import record
 from workflow_core.wait_types import TimedWait
 
 FORMAT = 3
@@ -74,7 +75,7 @@ TOKEN_CHARS_MAX = 10
 seventh of what a commit of a small instance writes."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Lease:
     """The right to run the instance's steps, for the process that knows the random ``token``.
 
@@ -87,7 +88,7 @@ class Lease:
     keeps_events: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class KeyRecord:
     """The record of a request with an idempotency key.
 
@@ -103,7 +104,7 @@ class KeyRecord:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class InboxEntry:
     """Something that has arrived for an instance and is stored beside it, until a commit processes it.
 
@@ -120,7 +121,7 @@ class InboxEntry:
     at: datetime
 
 
-@dataclass(frozen=True)  # without slots, for ``with_values``
+@record(frozen=True)  # without slots, for ``with_values``
 class Instance:
     """One instance, as it was loaded or as it will be saved.
 

@@ -10,13 +10,14 @@ display. This module does not depend on a database.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, TypeAdapter
 from pydantic_core import from_json
+
+from workflow_core.records import record
 
 HISTORY_MAX = 50
 """How many history entries an instance keeps; fewer if they take too many bytes."""
@@ -101,7 +102,7 @@ def _known_kind(text: str) -> str:
     return _KINDS.get(text, text)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class HistoryEntry:
     """One thing that happened to an instance.
 

@@ -7,13 +7,13 @@ platform, only the errors that are named here, or ``Unavailable``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 from cloud_adapter.document import InboxEntry, Instance, KeyRecord
 from cloud_adapter.summaries import Due, Summary
+from workflow_core.records import record
 
 PAGE_SIZE = 50
 """The default number of instances in a page of a listing."""
@@ -45,7 +45,7 @@ class Order(StrEnum):
     """By the bytes of the id."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Page:
     """One page of a listing.
 
@@ -236,7 +236,7 @@ class CopyableStore(Store, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Task:
     """A request that a queue makes later.
 

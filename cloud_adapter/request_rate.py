@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from workflow_core.records import record
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _REQUESTS_MAX = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RequestRate:
     """So many requests in so many seconds. Up to all of them may come at once."""
 

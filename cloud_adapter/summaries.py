@@ -7,7 +7,7 @@ in columns or fields of its own, beside the execution and the user's fields.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +16,13 @@ from pydantic import TypeAdapter
 from cloud_adapter.document import Instance, check_format
 from cloud_adapter.errors import DamagedDocument
 from workflow_core import ErrorInfo, Status
+from workflow_core.records import record
 
 SUMMARY_FIELDS = ("format", "workflow", "id", "status", "created_at", "updated_at", "wake_at", "search")
 """The values of a document that ``read_summary`` reads, beside ``error``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Summary:
     """What a list shows of an instance.
 
@@ -46,7 +47,7 @@ class Summary:
         return 500 + sum(map(len, texts)) + (len(self.error.message) if self.error else 0)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Due:
     """An instance with work that is due at ``wake_at``.
 

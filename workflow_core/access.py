@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Final, Protocol, TypeVar
 
 from pydantic import AliasChoices, AliasPath, BaseModel
@@ -20,6 +20,7 @@ from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import ERRORS_MAX, limited
 from workflow_core.errors import DefinitionError, InvalidInput, UnusableResult
 from workflow_core.principal import Action, Principal
+from workflow_core.records import record
 from workflow_core.signatures import is_async, parameters
 
 ANY_ROLE: Final = "*"
@@ -40,7 +41,7 @@ class CreatedBy:
     """
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Access:
     """The roles that a principal needs. An action without roles is denied.
 

@@ -6,10 +6,11 @@ Makes and checks no token: that needs keys, which the core does not have.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 
 from workflow_core.errors import ExecutionError
+from workflow_core.records import record
 
 CALLBACK_LIFESPAN = timedelta(days=7)
 """How long the URL of a callback is valid, if its author does not say it."""
@@ -18,7 +19,7 @@ CALLBACK_LIFESPAN_MAX = timedelta(days=366)
 """The longest lifespan. A key must be kept for as long as URLs that were signed with it are valid."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Callback:
     """What the holder of a callback URL may do: send this event to this wait, once.
 
@@ -66,7 +67,7 @@ def url_of(urls: CallbackUrls | None, callback: Callback, expires: timedelta) ->
     return urls(callback, expires)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WebhookRequest:
     """A request as its sender has signed it, for ``On(..., verify=...)``.
 

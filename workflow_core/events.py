@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -17,6 +17,7 @@ from workflow_core.callbacks import CALLBACK_LIFESPAN, Callback, CallbackUrls, u
 from workflow_core.errors import ExecutionError
 from workflow_core.execution import ErrorInfo
 from workflow_core.principal import Principal
+from workflow_core.records import record
 
 OPERATIONS = ("cancel", "terminate", "pause", "unpause", "retry", "goto", "set")
 """The names of the operations on instances. No event can have one of them, because both have a URL of that name."""
@@ -38,7 +39,7 @@ def known_time(now: datetime | None) -> datetime:
     return now
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StepContext:
     """Information about the current execution of a step.
 
@@ -112,7 +113,7 @@ def _never() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ActivitySigns:
     """What the function of an activity can tell about its attempt, and learn; see ``ActivityContext``."""
 
@@ -124,7 +125,7 @@ class ActivitySigns:
 NO_SIGNS = ActivitySigns()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ActivityContext:
     """Information about the current execution of an activity.
 
@@ -172,7 +173,7 @@ class ActivityContext:
         return stable_key(self.workflow, self.workflow_id, self.wait_id, self.known_as or self.activity)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class EventRequest:
     """The request that the methods of an ``EventHandler`` receive.
 
@@ -254,7 +255,7 @@ class EventHandler(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class EventMark:
     """What ``event`` notes about a handler: its name for clients and the arguments of its ``On``."""
 
@@ -275,7 +276,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Selected(Generic[In, Out]):
     """What ended a ``select``.
 

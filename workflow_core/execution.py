@@ -6,7 +6,7 @@ clock; all times are aware ``datetime`` values in UTC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
@@ -18,6 +18,7 @@ from pydantic_core import from_json, to_json
 from workflow_core.compact import FOLDED_MIN, may_be_folded
 from workflow_core.known_groups import folded_form, unfolded_form
 from workflow_core.principal import Principal, PrincipalKind
+from workflow_core.records import record
 from workflow_core.shown import shown_event, shown_teardown, shown_wait
 from workflow_core.wait_types import StoredTeardown, StoredWait
 
@@ -95,7 +96,7 @@ class LeaveKind(StrEnum):
     """The deadline of a ``Within`` has passed: the thread leaves its section."""
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ErrorInfo:
     """An error in the form that is stored with an instance.
 
@@ -129,7 +130,7 @@ class ErrorInfo:
         return f"{self.type}: {self.message}"
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Leave:
     """Why a thread is leaving its sections. Stored while a ``finally_`` section runs or while branches end.
 
@@ -154,7 +155,7 @@ class Leave:
     locals: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Sender:
     """Who sent an event, without roles and claims: they were checked when it arrived."""
 
@@ -163,7 +164,7 @@ class Sender:
     kind: PrincipalKind = "user"
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class BufferedEvent:
     """An event that arrived before a thread waited for it.
 
@@ -188,7 +189,7 @@ class BufferedEvent:
         return None if sender is None else Principal(sender.id, sender.name, sender.kind)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Parent:
     """The parent of an instance: the instance that started it and waits for its end.
 
@@ -211,7 +212,7 @@ class Parent:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Cover:
     """A ``Try`` in which a thread was started: if the thread fails, its error is thrown there.
 
@@ -226,7 +227,7 @@ class Cover:
     by_branch: bool = False
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Thread:
     """One thread of an instance. A thread that has ended is removed from the list.
 
@@ -268,7 +269,7 @@ class Thread:
     covers: list[Cover] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Execution:
     """The state of an instance, apart from its fields.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Final, Literal
 
 from workflow_core.callbacks import Callback
+from workflow_core.records import record
 
 ANYONE: Final = "anyone"
 """The role that every principal has, also one without credentials."""
@@ -19,7 +20,7 @@ AUTHENTICATED: Final = "authenticated"
 PrincipalKind = Literal["user", "service", "callback", "anonymous", "system"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Principal:
     """Someone who sends requests.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import timedelta
 
 from workflow_core.error_texts import leaves
@@ -14,6 +13,7 @@ from workflow_core.errors import (
     TerminalError,
     UnusableResult,
 )
+from workflow_core.records import record
 
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 
@@ -21,7 +21,7 @@ _TERMINAL = (TerminalError, InvalidInput, InvalidOutput, UnusableResult)
 """Errors that another attempt would meet as well."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Retry:
     """The policy for retries of a failed step, activity, setup or teardown.
 

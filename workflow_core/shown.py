@@ -6,15 +6,16 @@ names are those of the stored attributes; see ``workflow_core.wait_types``.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from pydantic import AwareDatetime
 
+from workflow_core.records import record
 from workflow_core.wait_types import WaitKind, WaitStatus
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ShownWait:
     """One thing that a parked thread waits for.
 
@@ -48,7 +49,7 @@ class ShownWait:
     progress: Any = None
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ShownTeardown:
     """An event that must still be torn down, or a child that must be canceled. It outlives its thread.
 
@@ -76,7 +77,7 @@ class ShownTeardown:
     known_as: str
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ShownEvent:
     """An event that arrived before a thread waited for it; ``input`` is its JSON text."""
 

@@ -12,7 +12,6 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -24,13 +23,14 @@ from workflow_core.core_schemas import FROM_THE_SCHEMA, Schema, nodes, stopping
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import InvalidFields
 from workflow_core.keeping import Comparison, comparison_of
+from workflow_core.records import record
 from workflow_core.secret_values import SECRETS, has_secrets, masking, revealing
 
 LARGE_BYTES = 32_000
 """Of each list in a larger text that was stored, only the first error is made."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Packed:
     """A value as JSON.
 

@@ -10,12 +10,14 @@ The classes define how the kinds differ. Only ``workflow_core.machine`` changes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, Discriminator, Field, GetCoreSchemaHandler, GetPydanticSchema, Tag
 from pydantic_core import CoreSchema, core_schema
+
+from workflow_core.records import record
 
 
 class WaitKind(StrEnum):
@@ -67,7 +69,7 @@ def _with_kind(schema: CoreSchema) -> CoreSchema:
 # --- waits -----------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Wait:
     """One thing that a parked thread waits for. Each kind has a class.
 
@@ -106,7 +108,7 @@ class Wait:
         return None
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class EventWait(Wait):
     """A wait for an event with a plain handler.
 
@@ -123,7 +125,7 @@ class EventWait(Wait):
     known_as: str = ""
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class HandlerWait(Wait):
     """A wait for an event with an ``EventHandler``. Leaving it always creates a teardown, because its setup may have
     succeeded even if the response was lost.
@@ -156,7 +158,7 @@ class HandlerWait(Wait):
         return HandlerTeardown(step, self.event, self.id, handled, self.setup_data, known_as=self.known_as)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class TimedWait(Wait):
     """A wait with a deadline.
 
@@ -170,7 +172,7 @@ class TimedWait(Wait):
     task: TaskName = None
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class TimerWait(TimedWait):
     """A wait for a point in time: the timeout of a select, or a ``Sleep``."""
 
@@ -180,7 +182,7 @@ class TimerWait(TimedWait):
     known_as: str = ""
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ActivityWait(TimedWait):
     """A wait for the result of an activity.
 
@@ -205,7 +207,7 @@ class ActivityWait(TimedWait):
     progress: Any = None
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ChildWait(Wait):
     """A wait for the end of a child. Leaving it before the child has ended creates a teardown, which cancels the child.
 
@@ -239,7 +241,7 @@ class ChildWait(Wait):
         return ChildTeardown(step, self.event, self.id, False, {name: self.child[name] for name in names})
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ConditionWait(Wait):
     """A wait for a condition on the fields, or for the end of branches."""
 
@@ -267,7 +269,7 @@ WAITS: dict[WaitKind, type[AnyWait]] = {
 # --- teardowns -------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Teardown:
     """The cleanup that is due after a thread has left a wait. It outlives the thread. Each kind has a class.
 
@@ -289,7 +291,7 @@ class Teardown:
         return _with_kind(schema) if cls is ChildTeardown else schema
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class HandlerTeardown(Teardown):
     """An event that must still be torn down.
 
@@ -311,7 +313,7 @@ class HandlerTeardown(Teardown):
     known_as: str = ""
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ChildTeardown(Teardown):
     """A child that must be canceled.
 

@@ -12,7 +12,7 @@ attempt then counts as failed, although it has not begun.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from workflow_core.machine.events import Accepted
 from workflow_core.machine.values import json_of
 from workflow_core.machine.waits import attempt_limit
 from workflow_core.program.cases import ActivityCase
+from workflow_core.records import record
 from workflow_core.signatures import is_async
 
 ON_TIME: Final = 0.9
@@ -61,7 +62,7 @@ class Result(BaseModel):
     retry_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Attempt:
     """An attempt that may begin, with copies of the thread and the wait at that time.
 
@@ -140,7 +141,7 @@ def _left(accepted: Accepted, now: datetime) -> timedelta:
     return deadline - now
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Report:
     """What an attempt reports about its progress, as JSON data."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
@@ -30,6 +30,7 @@ from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
 from workflow_core.machine.events import Accepted
 from workflow_core.program.cases import ClientCase, HandlerCase
+from workflow_core.records import record
 from workflow_core.signatures import HandlerSignature
 
 BUFFERED = b""
@@ -44,7 +45,7 @@ KEPT_PATIENCE = timedelta(seconds=20)
 """How much longer than others an event waits that is in the inbox, but may not be answered yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SentEvent:
     """An event as a client sends it. See ``Engine.handle_event``.
 

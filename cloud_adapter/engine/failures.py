@@ -20,7 +20,6 @@ decided once, at the failure, as a ``Failure``. ``work_failed`` and ``result_fai
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -35,10 +34,11 @@ from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.work import Work
 from workflow_core.program.cases import ActivityCase
+from workflow_core.records import record
 from workflow_core.wait_types import ActivityWait
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Failure:
     """A failure of user code and its consequences.
 

@@ -25,7 +25,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,6 +39,7 @@ from cloud_adapter.observability import logs
 from workflow_core import NewerVersion, UnknownStatement, Workflow, WorkflowError
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
+from workflow_core.records import record
 
 COLLECT_MAX = 200
 """The most entries that are read at a time."""
@@ -55,7 +55,7 @@ OLDEST = 32 * RECENT
 Opener = Callable[[Mapping[str, Any]], Deferrable]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Left:
     """An entry that could not be processed yet. ``at`` is the time of the next attempt; None: an unpause triggers
     it."""

@@ -29,7 +29,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -51,6 +51,7 @@ from workflow_core import Action, Principal, Status
 from workflow_core.access import is_everyone
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
+from workflow_core.records import record
 
 PREFIX = "event-"
 """What the names of the entries begin with. The time in microseconds and the token of the event follow."""
@@ -62,7 +63,7 @@ REMEMBERED_AS_LEAST = 2 * CLOCK_SKEW
 """How long an outcome is recorded at least, even if keys are forgotten earlier: a repeated post may arrive late."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Outcome:
     """What has become of an event that was accepted for later.
 

@@ -24,7 +24,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cloud_adapter.clock import CLOCK_SKEW
@@ -38,13 +37,14 @@ from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.observability import logs
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
+from workflow_core.records import record
 
 
 class LeaseLost(Exception):
     """The lease has expired, or another process has committed. Changes since the last commit must not be saved."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Renewal:
     """The renewals of a lease while user code runs.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,12 +17,13 @@ from cloud_adapter.engine.decisions import Decision, FailInstance, NotNow
 from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Unavailable, UserCodeError
 from workflow_core import UnknownStatement, WorkflowError
+from workflow_core.records import record
 
 CHECKED_SECONDS = 0.1
 """After this time, decisions that wait for a handler are checked, so that who may not make one does not wait for it."""
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False, slots=True)
 class Item:
     """A decision in its lane.
 
@@ -101,7 +102,7 @@ class Item:
         self.waits, self.single = None, True
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False, slots=True)
 class Line:
     """The waiting decisions of one instance, in the order of their arrival.
 
@@ -127,7 +128,7 @@ class Line:
         self.items.append(item)
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False, slots=True)
 class Verdict:
     """The outcome of a decision, until the request may get it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from cloud_adapter.engine.user_code import call
@@ -14,9 +14,10 @@ from workflow_core import Principal, Status, Workflow
 from workflow_core.access import has_role, is_everyone
 from workflow_core.error_texts import error_text
 from workflow_core.events import stable_key
+from workflow_core.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Listing:
     """A request for a page of a list. For the attributes, see ``Engine.list``; ``search`` has stored values."""
 

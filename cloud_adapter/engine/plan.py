@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -52,21 +52,22 @@ from workflow_core import Execution
 from workflow_core.machine.saves import to_store
 from workflow_core.program.cases import ActivityCase
 from workflow_core.program.program import Program
+from workflow_core.records import record
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
 from workflow_core.wait_types import ActivityWait
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Release:
     """The document has no lease after the commit."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Keep:
     """The lease of another process stays unchanged. Work that is due is done after the lease has expired."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Hold:
     """From the commit on, the document has the lease with this token.
 
@@ -88,7 +89,7 @@ LeasePolicy = Release | Keep | Hold
 RELEASE, KEEP = Release(), Keep()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Before:
     """The stored state.
 
@@ -111,7 +112,7 @@ class Before:
         return cls(instance, frozenset(schedule.due(execution)), schedule.timers(execution), execution.live)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class After:
     """The state to save.
 
@@ -130,7 +131,7 @@ class After:
     has_no_events: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Change:
     """The parts of a commit: tasks to create before it, the document, and tasks to delete after it.
 

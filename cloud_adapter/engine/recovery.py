@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -41,6 +41,7 @@ from cloud_adapter.observability import logs
 from cloud_adapter.summaries import Due
 from workflow_core import Workflow
 from workflow_core.error_texts import error_text
+from workflow_core.records import record
 
 PAGE: Final = 1_000
 """The most instances that are found with one query."""
@@ -60,7 +61,7 @@ own recovery moves the instance by then."""
 _Place = tuple[str, str]
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Call:
     """One call of recovery.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cloud_adapter.names import check_id
 from workflow_core import Workflow
+from workflow_core.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class InstanceRef:
     """The workflow and the id of an instance. Use ``checked`` for an id from outside. A stored id was already
     checked."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +27,7 @@ from workflow_core.error_texts import error_text
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.work import Work
+from workflow_core.records import record
 
 ATTRIBUTED = frozenset(
     (HistoryKind.CREATED, HistoryKind.EVENT, HistoryKind.EVENT_REJECTED, HistoryKind.BUFFERED, *OPERATIONS)
@@ -37,7 +38,7 @@ ERROR_CHARS_MAX = 500
 """The most characters of an error's text that the history keeps."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Mark:
     """The state of a session between two decisions. See ``Session.mark``."""
 

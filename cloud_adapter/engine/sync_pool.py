@@ -22,11 +22,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 from cloud_adapter.engine.user_code import RunSync, own_decimal_context
+from workflow_core.records import record
 
 IDLE_SECONDS_MAX: Final = 30.0
 """How long a thread waits for work before it ends."""
@@ -146,7 +146,7 @@ class SyncPools:
         self.activities.close()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Call:
     future: Future[Any]
     function: Callable[[], Any]

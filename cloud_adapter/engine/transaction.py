@@ -26,7 +26,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
@@ -41,6 +40,7 @@ from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable
 from workflow_core import NewerVersion, UnknownStatement, WorkflowError
+from workflow_core.records import record
 
 BATCH_BYTES_MAX = 500_000
 """A batch ends after this many bytes of inputs and answers."""
@@ -65,7 +65,7 @@ class Interrupted(Exception):
     """A handler was interrupted and has to be called again later."""
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Transactor:
     """Makes and commits the decisions for one instance, one batch at a time.
 

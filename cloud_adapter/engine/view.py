@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from cloud_adapter.document import Instance
@@ -12,9 +11,10 @@ from cloud_adapter.engine.permissions import Caller
 from cloud_adapter.engine.session import Session
 from workflow_core import Action, UnknownStatement, Workflow
 from workflow_core.machine.events import Accepted
+from workflow_core.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class View:
     """A view of an instance: its stored state, its typed fields, and the events that it accepts now.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from starlette.requests import HTTPConnection, Request
@@ -26,13 +26,14 @@ from cloud_adapter.http.rate_limit import UNLIMITED, RateLimit
 from cloud_adapter.http.sign_in import SignIn, set_sign_in
 from cloud_adapter.observability.line_limit import LineLimit, left_out_text
 from workflow_core import ANONYMOUS, EVERYONE, Principal, WorkflowError
+from workflow_core.records import record
 
 _logger = logging.getLogger("gorchestrate.http")
 
 _KINDS = ("user", "service", "callback")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Authentication:
     """How the principals of requests are found.
 

@@ -16,7 +16,6 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
@@ -30,6 +29,7 @@ from cloud_adapter.http.prefixes import is_page, path_in_app
 from cloud_adapter.settings import ON_CLOUD_RUN, Settings
 from cloud_adapter.variables import PREFIX
 from workflow_core import WorkflowError
+from workflow_core.records import record
 
 SERVE_OTHERS = (
     f"To serve clients on other machines, set {PREFIX}REMOTE_CLIENTS=true. They may do everything, unless the Service "
@@ -43,7 +43,7 @@ READING = ("GET", "HEAD", "OPTIONS")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/?#@\\\[\]]+)(:[0-9]*)?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AllowedCallers:
     """Which requests are served.
 

@@ -7,7 +7,7 @@ principals of requests for pages only, never for ``/wf/``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +19,7 @@ from cloud_adapter.http.prefixes import is_page
 from cloud_adapter.http.principals import is_known, principal_of
 from cloud_adapter.http.queries import Handler
 from workflow_core import Principal
+from workflow_core.records import record
 
 HOME = "/ui/"
 
@@ -55,7 +56,7 @@ class SignIn(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Visitor:
     """Who uses a page.
 

@@ -11,7 +11,7 @@ import asyncio
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from functools import cache
 from types import ModuleType
@@ -22,6 +22,7 @@ from cloud_adapter.observability.span import Span, Trace, Value, prefixed
 from cloud_adapter.observability.trace_context import TraceContext
 from cloud_adapter.ports import Clock
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, RepairRefused
+from workflow_core.records import record
 
 OTHER = "_OTHER"
 """Replaces a name that a caller invented, because the number of such names is unlimited."""
@@ -48,7 +49,7 @@ _REFUSALS: Mapping[type[Exception], str] = {
 _OUTAGES: Mapping[type[Exception], str] = {errors.Busy: "busy", errors.Unavailable: "unavailable"}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Delivery:
     """The delivery of a task.
 

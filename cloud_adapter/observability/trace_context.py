@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from workflow_core.records import record
 
 TRACEPARENT = "traceparent"
 CLOUD_TRACE_HEADER = "x-cloud-trace-context"
@@ -18,7 +20,7 @@ _CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/([0-9]{1,20}))?(?:;o=([0-9]))?"
 _NOTHING = re.compile(r"0+")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TraceContext:
     """A position in a trace.
 
@@ -33,7 +35,7 @@ class TraceContext:
     sampled: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ServedRequest:
     """The HTTP request that is being served.
 

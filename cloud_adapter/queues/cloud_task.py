@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from workflow_core.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record(frozen=True, slots=True)
 class CloudTask:
     """A task for Cloud Tasks. ``name`` is its full name; if empty, Cloud Tasks chooses one."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
@@ -20,6 +19,7 @@ from cloud_adapter.ports import LONG, Clock, Task
 from cloud_adapter.queues.bodies import encoded_body
 from cloud_adapter.queues.cloud_task import CloudTask
 from cloud_adapter.queues.rules import DEADLINE_MAX, DEADLINE_MIN, SCHEDULE_AHEAD_MAX, TASK_NAME
+from workflow_core.records import record
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -35,7 +35,7 @@ AHEAD_MARGIN: Final = timedelta(minutes=1)
 """The accepted difference between this clock and Google's when a task is limited to the horizon."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TaskTarget:
     """The worker to which Cloud Tasks sends the tasks.
 

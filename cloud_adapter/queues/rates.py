@@ -9,11 +9,12 @@ ahead and stop the queue for as long. It is therefore limited to one full bucket
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from workflow_core.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record(frozen=True, slots=True)
 class RateLimits:
     """The limits of a queue's rate. The fields and defaults are those of ``RateLimits`` in Cloud Tasks.
 

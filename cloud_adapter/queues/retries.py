@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from workflow_core.records import record
 
 TASK_LIFE_MAX = timedelta(days=31)
 """A task is not retried beyond this age, regardless of the retry configuration."""
@@ -12,7 +13,7 @@ _UNLIMITED = -1
 _NONE = timedelta(0)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class RetryConfig:
     """The configuration of retries. The fields and defaults are those of ``RetryConfig`` in Cloud Tasks.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 from cloud_adapter.queues.rates import RateLimits, TokenBucket
 from cloud_adapter.queues.retries import TASK_LIFE_MAX, RetryConfig
 from cloud_adapter.queues.turns import Shares, Turns
+from workflow_core.records import record
 
 P = TypeVar("P")
 
@@ -51,7 +52,7 @@ class Outcome(StrEnum):
     IGNORED = "ignored"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Attempt:
     """One attempt. ``response_time`` is None while it runs, and if it got no response."""
 
@@ -60,7 +61,7 @@ class Attempt:
     response_time: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(frozen=True, slots=True, eq=False)
 class Entry(Generic[P]):
     """The state of a task at one time. Every change creates a new entry, and an entry equals only itself.
 

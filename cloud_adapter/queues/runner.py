@@ -11,12 +11,12 @@ import contextvars
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 from cloud_adapter.ports import Clock
 from cloud_adapter.queues.rules import Entry, Outcome, QueueState
+from workflow_core.records import record
 
 logger = logging.getLogger("gorchestrate.queue")
 
@@ -29,7 +29,7 @@ SLEEP_SECONDS_MAX: Final = 600.0
 P = TypeVar("P")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Reply:
     """The result of an attempt: whether it acknowledged its task, and whether there was a response."""
 

@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from heapq import heapify, heappop, heappush
 from typing import Generic, Protocol, TypeVar
+
+from workflow_core.records import record
 
 _STALE_MAX = 64
 
@@ -40,7 +42,7 @@ class Waiting(Protocol):
 W = TypeVar("W", bound=Waiting)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Shares:
     """How many slots for concurrent dispatches a group may use.
 
@@ -105,7 +107,7 @@ class ByTime(Generic[W]):
         return None
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class _Group(Generic[W]):
     """A group that has due tasks or running ones.
 

@@ -9,13 +9,14 @@ about a branch that was left long ago.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from workflow_core.diagrams import describe
 from workflow_core.diagrams.describe import Node
 from workflow_core.execution import MAIN_THREAD, Execution, Status, Thread
 from workflow_core.program.program import Program
+from workflow_core.records import record
 from workflow_core.times import rfc3339
 from workflow_core.wait_types import RetriedWait, TimerWait
 
@@ -27,7 +28,7 @@ _TIMERS = frozenset(("timeout", "sleep", "within"))
 _RECORDED = frozenset(("step", "select", "sleep", "activity", "child"))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Live:
     """An instance and its definition.
 
@@ -75,7 +76,7 @@ def look(
     return _Look(program, execution, passed, errors or {}).live()
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Found:
     """The findings about a place. ``fatal``: the instance failed there."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from workflow_core.diagrams import describe
 from workflow_core.diagrams.describe import Node
 from workflow_core.diagrams.live import Live, errors_in_words, in_words, state_of
 from workflow_core.program.program import Program
+from workflow_core.records import record
 
 Ends = list[tuple[str, str]]
 """Open arrows: the node where each one starts, and its label."""
@@ -23,13 +24,13 @@ def draw(program: Program, live: Live | None = None) -> str:
     return _Drawing().draw(program.workflow, describe.statements(program) if live is None else live.statements)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Loop:
     start: str
     breaks: Ends = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Crossing:
     """The arrows that leave a ``Try`` by ``Return``, ``Break`` or ``Continue``, through its ``finally_`` section."""
 

@@ -13,10 +13,12 @@ series therefore contains at least one thread that passes instructions forever.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from workflow_core.records import record
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Allowance:
     """How many instructions a thread may still pass before the next step or event.
 

@@ -13,7 +13,6 @@ An event that arrives while the thread waits for it must not overtake events tha
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from workflow_core.accidents import refuse_accident
@@ -27,6 +26,7 @@ from workflow_core.machine.values import keywords
 from workflow_core.machine.waits import leave_wait
 from workflow_core.parked import samples
 from workflow_core.program.cases import EventCase, HandlerCase, ResultCase, SelectCase, SelectOp, TimerCase
+from workflow_core.records import record
 from workflow_core.signatures import HandlerSignature
 from workflow_core.wait_types import AnyWait, ConditionWait, EventWait, HandlerTeardown, HandlerWait, WaitStatus
 
@@ -39,7 +39,7 @@ NAMED_WAITS_MAX = 10
 """The maximum number of waits that an error message lists."""
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Accepted:
     """An event that is accepted now: ``thread`` waits for it under ``wait_id``."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -17,6 +16,7 @@ from workflow_core.machine.transitions import ThreadHappening, WaitHappening, ch
 from workflow_core.machine.values import json_of
 from workflow_core.machine.waits import leave_wait, rest, summarize
 from workflow_core.machine.work import WaitWork, Work, note_failed_attempt, note_success
+from workflow_core.records import record
 from workflow_core.retry import Retry
 from workflow_core.signatures import is_async as is_async_function
 from workflow_core.wait_types import (
@@ -30,7 +30,7 @@ from workflow_core.wait_types import (
 # --- when a thread reaches a wait ------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _OfSetup(WaitWork):
     wait: HandlerWait | ChildWait
 
@@ -56,7 +56,7 @@ class _OfSetup(WaitWork):
         check_thread(self.thread, ThreadHappening.SETUP_REPORTED)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class SetupWork(_OfSetup):
     """An ``EventHandler`` must be set up. If the setup is given up, the event is not accepted, and the thread waits for
     its other events."""
@@ -87,7 +87,7 @@ class SetupWork(_OfSetup):
         """Does nothing: the thread waits for its other events."""
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ChildStart(_OfSetup):
     """A child must be started. If it is detached, the thread does not wait for its end."""
 
@@ -112,7 +112,7 @@ class ChildStart(_OfSetup):
 # --- after a thread has left a wait, or the instance has ended -------------------------------
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _OfTeardown(Work):
     teardown: AnyTeardown
 
@@ -138,7 +138,7 @@ class _OfTeardown(Work):
         change_wait(self.teardown, WaitHappening.TEARDOWN_FAILED)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class TeardownWork(_OfTeardown):
     """An ``EventHandler`` must be torn down."""
 
@@ -152,7 +152,7 @@ class TeardownWork(_OfTeardown):
         return is_async_function(event_handler(machine, self.teardown.step, self.teardown.event).teardown)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ChildCancel(_OfTeardown):
     """A child must be canceled."""
 
@@ -161,7 +161,7 @@ class ChildCancel(_OfTeardown):
     teardown: ChildTeardown
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class TellWork(Work):
     """The parent must be notified that the instance has ended."""
 

@@ -11,7 +11,6 @@ times at which an instance is resumed (``cloud_adapter.engine.schedule.due``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
@@ -42,6 +41,7 @@ from workflow_core.machine.waits import leave_wait
 from workflow_core.principal import Principal
 from workflow_core.program.cases import ActivityCase
 from workflow_core.program.code import FrameStepOp, StepOp
+from workflow_core.records import record
 from workflow_core.retry import Retry
 from workflow_core.wait_types import (
     ActivityWait,
@@ -51,7 +51,7 @@ from workflow_core.wait_types import (
 )
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Work:
     """One piece of work that is due. Each kind has a class."""
 
@@ -132,7 +132,7 @@ class Work:
 # --- of a thread -----------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ThreadWork(Work):
     """Work that is due for one thread."""
 
@@ -155,7 +155,7 @@ class ThreadWork(Work):
         fail_statement(machine, self.thread, error_info(error, self.statement))
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Move(ThreadWork):
     """A thread was started or restarted, and can move."""
 
@@ -176,7 +176,7 @@ class Move(ThreadWork):
         run(machine, thread, start_of(machine, thread))
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ConditionMove(Move):
     """The condition that a thread waits for is true, its branches have ended, or more of them may start."""
 
@@ -184,7 +184,7 @@ class ConditionMove(Move):
     happening: ClassVar[ThreadHappening] = ThreadHappening.CONDITION
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class StepWork(ThreadWork):
     """A step must be run."""
 
@@ -239,7 +239,7 @@ class StepWork(ThreadWork):
 # --- of a wait -------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class WaitWork(ThreadWork):
     """Work for a wait that stores its failed attempts."""
 
@@ -254,7 +254,7 @@ class WaitWork(ThreadWork):
         return self.wait.attempt
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class DeliveryWork(ThreadWork):
     """A buffered event must be delivered.
 
@@ -314,7 +314,7 @@ class DeliveryWork(ThreadWork):
             unbuffer(machine, self.statement)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ActivityWork(WaitWork):
     """An activity must be run by the caller itself."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from workflow_core.errors import DefinitionError
@@ -18,6 +18,7 @@ from workflow_core.plain.parts import RETURNED, Called, Code, Frame, Part, Wait
 from workflow_core.plain.source import UNKNOWN, plain_function, source_of
 from workflow_core.plain.syntax import assign, at, load
 from workflow_core.plain.usage import Usage
+from workflow_core.records import record
 from workflow_core.signatures import OfFrame, is_async
 from workflow_core.statements.calls import Activity
 from workflow_core.statements.control import Step
@@ -30,7 +31,7 @@ _VALUES = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set, 
 """Expressions with a value that is not None, but for the constant itself."""
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Prepared:
     """A call.
 
@@ -322,7 +323,7 @@ class Calls(Expressions):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Arguments:
     given: dict[str, ast.expr]
     defaults: dict[str, Any]

@@ -10,12 +10,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Any
 
 from workflow_core.events import event_mark
 from workflow_core.plain.methods import method_of
 from workflow_core.plain.parts import RESULT, Branch, Code, Part, Wait
+from workflow_core.records import record
 from workflow_core.statements.basic import Section, Statement, set_attributes
 from workflow_core.statements.selects import On, Select
 
@@ -23,7 +23,7 @@ TIMED_OUT = ""
 """What stands for the timeout among events, as in ``Selected.event``."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Asked:
     """A select, the code after it, and the ``if`` that asks for its result."""
 

@@ -10,7 +10,7 @@ A part inside of a ``try`` may be left at any moment for its handlers, so what t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from workflow_core.execution import LeaveKind
 from workflow_core.plain.parts import (
@@ -33,6 +33,7 @@ from workflow_core.plain.parts import (
     Wait,
 )
 from workflow_core.plain.usage import Usage
+from workflow_core.records import record
 
 Keys = frozenset[str]
 _NONE: Keys = frozenset()
@@ -87,7 +88,7 @@ def writes_of(part: Part, names: Iterable[str]) -> Keys:
 # --- liveness --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Ways:
     """What is live at the places that a part may jump to."""
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from workflow_core.execution import LeaveKind
 from workflow_core.plain.source import Source
+from workflow_core.records import record
 
 RESULT = ".result"
 """The variable with the result of the wait that has just ended. It is read at once."""
@@ -23,7 +24,7 @@ RETURNED = ".return"
 """The variable with the return value of a section."""
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False, slots=True)
 class Frame:
     """One use of a function: ``run``, or a section that it calls.
 
@@ -63,7 +64,7 @@ class Frame:
         return f".{self.place} {count}"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@record(frozen=True, eq=False, slots=True)
 class Derived:
     """Variables that are not stored, because each piece of code can get them again.
 
@@ -86,7 +87,7 @@ class Derived:
     reads: frozenset[str] = frozenset()
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Part:
     """A part of the source.
 
@@ -109,7 +110,7 @@ class Part:
         return self.frame.source.file, getattr(self.line, "lineno", 0)
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Code(Part):
     """Statements that run at once.
 
@@ -122,7 +123,7 @@ class Code(Part):
     kept: set[str] = field(default_factory=set)
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Branch(Part):
     """An ``if``.
 
@@ -137,7 +138,7 @@ class Branch(Part):
     given: frozenset[str] = frozenset()
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Loop(Part):
     """A ``while``; ``test`` None: forever."""
 
@@ -146,7 +147,7 @@ class Loop(Part):
     body: list[Part]
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Each(Part):
     """A ``for``.
 
@@ -163,7 +164,7 @@ class Each(Part):
     inner: tuple[Derived, ...] = ()
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Handler:
     """An ``except`` clause."""
 
@@ -172,7 +173,7 @@ class Handler:
     body: list[Part]
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Guarded(Part):
     """A ``try``."""
 
@@ -182,7 +183,7 @@ class Guarded(Part):
     final: list[Part] | None
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Limited(Part):
     """An ``async with timeout``; ``delay`` is a constant, or a variable with the duration or the time."""
 
@@ -191,14 +192,14 @@ class Limited(Part):
     body: list[Part]
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Exit(Part):
     """A ``return``, ``break`` or ``continue``."""
 
     kind: LeaveKind
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Wait(Part):
     """What a thread waits for: a step, an activity, a child, a select, a sleep or a condition.
 
@@ -212,7 +213,7 @@ class Wait(Part):
     make: Callable[[Any], Any]
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Called(Part):
     """The statements of a section; ``inner`` is its frame."""
 
@@ -222,7 +223,7 @@ class Called(Part):
     renamed_from: tuple[str, ...] = ()
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Fork(Part):
     """Branches that run in parallel.
 
@@ -235,7 +236,7 @@ class Fork(Part):
     is_race: bool = False
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@record(eq=False, slots=True, kw_only=True)
 class Spawn(Part):
     """A thread that is started."""
 

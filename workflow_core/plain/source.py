@@ -8,12 +8,12 @@ import functools
 import inspect
 import linecache
 import types
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from workflow_core.errors import DefinitionError
 from workflow_core.plain.copies import copied
+from workflow_core.records import record
 
 UNKNOWN = object()
 """What ``resolve`` returns for an expression whose value is known only when it runs."""
@@ -22,7 +22,7 @@ _FOR_TOOLS = ("type:", "noqa", "pragma", "fmt:", "mypy:", "pyright:", "ruff:", "
 """How comments begin that are not labels."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(frozen=True, slots=True, eq=False)
 class Source:
     """The source of one function.
 

@@ -6,7 +6,6 @@ import hashlib
 import re
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.requests import HTTPConnection
@@ -15,6 +14,7 @@ from cloud_adapter.errors import InvalidCredential, SettingsError
 from cloud_adapter.http.authenticators.port import BEARER, RESERVED_ROLES, bearer_token
 from workflow_core.principal import Principal
 from workflow_core.printable import is_printable
+from workflow_core.records import record
 
 KEY_PREFIX: Final = "gok_"
 """The beginning of every key. Scanners for leaked secrets can search for it."""
@@ -24,7 +24,7 @@ ID_PREFIX: Final = "api-key|"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class StoredKey:
     """What is stored of a key: its hash, who has it, and its roles.
 

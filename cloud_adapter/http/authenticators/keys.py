@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from http.client import HTTPException
 from threading import Lock, Thread
 from typing import Any, Final
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from cloud_adapter.errors import Unavailable
+from workflow_core.records import record
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 KEYS_LIFESPAN_S = 3600
@@ -47,7 +47,7 @@ CURVES: Final = {"secp256r1": ("ES256",), "secp384r1": ("ES384",)}
 _logger = logging.getLogger("gorchestrate.http")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SigningKey:
     """A public key and the algorithms that may be used with it.
 

@@ -11,7 +11,6 @@ import hashlib
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -21,12 +20,13 @@ from cloud_adapter.http.authenticators.keys import DISCOVERY_PATH
 from cloud_adapter.http.authenticators.oidc import Oidc
 from cloud_adapter.http.callers import is_secure
 from workflow_core import Principal
+from workflow_core.records import record
 
 TIMEOUT_SECONDS = 10
 ENDPOINTS_LIFESPAN_S = 3600
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Attempt:
     """The secrets of one login: what its answer is compared with."""
 
@@ -40,7 +40,7 @@ class Attempt:
         return cls(*(secrets.token_urlsafe(32) for _ in range(3)))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Endpoints:
     authorization: str
     token: str

@@ -11,7 +11,6 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +19,7 @@ import jwt
 from cloud_adapter.errors import InvalidCredential
 from cloud_adapter.http.authenticators.keys import IssuerKeys, SigningKey
 from workflow_core.printable import is_printable
+from workflow_core.records import record
 
 if TYPE_CHECKING:
     from jwt.types import Options
@@ -58,7 +58,7 @@ _WITHOUT_SIGNATURE: Options = {
 _PARSING_ERRORS = (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Verified:
     """A verified token: the id of its key, the key, when it expires (seconds since 1970), and its payload, from which
     each caller gets claims of its own."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from workflow_core import EVERYONE, Principal
+from workflow_core.records import record
 
 Json = dict[str, Any]
 
@@ -26,7 +27,7 @@ _OWN_HEADER_SCHEME: Json = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DocumentAccess:
     """Who a document is for.
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from zlib import crc32
 
@@ -35,6 +34,7 @@ from cloud_adapter.stores.firestore.calls import Calls
 from cloud_adapter.stores.firestore.documents import INSTANCES, Snapshot
 from cloud_adapter.stores.firestore.refusals import WRITE_ATTEMPTS_MAX
 from cloud_adapter.stores.listings import EPOCH
+from workflow_core.records import record
 
 SHARD = "shard"
 """The field with the number of the shard."""
@@ -49,7 +49,7 @@ WRITES_PER_SECOND, WRITES_AT_ONCE = 500, 50
 """How fast ``add_shards`` writes at most, so that the deployment hardly notices."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Shards:
     """How many shards there are, and which indexes are read.
 
