@@ -104,7 +104,10 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'cloud_adapter' has no {name!r}. Available: {', '.join(__all__)}")
-    return getattr(import_module(_MODULES[name]), name)
+    from workflow_core.garbage import no_collection
+
+    with no_collection():
+        return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -21,13 +21,15 @@ import hmac
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlencode
 
 from cloud_adapter.errors import InvalidCredential, SettingsError
-from cloud_adapter.ports import Clock
 from workflow_core import Callback
 from workflow_core.times import rfc3339
+
+if TYPE_CHECKING:
+    from cloud_adapter.ports import Clock
 
 VERSION = "v1"
 PARAMETER = "callback"

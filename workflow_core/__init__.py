@@ -34,17 +34,7 @@ if TYPE_CHECKING:
         WorkflowError,
     )
     from workflow_core.events import ActivityContext, EventHandler, EventRequest, Selected, StepContext
-    from workflow_core.execution import (
-        BufferedEvent,
-        ErrorInfo,
-        Execution,
-        Leave,
-        LeaveKind,
-        Parent,
-        Status,
-        Thread,
-        ThreadStatus,
-    )
+    from workflow_core.execution import BufferedEvent, Execution, Leave, Parent, Status, Thread, ThreadStatus
     from workflow_core.library import ahandle_event, aresume, handle_event, resume
     from workflow_core.machine.checkpoints import CheckpointKind
     from workflow_core.plain.vocabulary import (
@@ -87,7 +77,8 @@ if TYPE_CHECKING:
     from workflow_core.statements.failures import Fail, Try
     from workflow_core.statements.fanout import ForEach, Parallel, Race
     from workflow_core.statements.selects import Done, On, Select, Sleep, Timeout, When
-    from workflow_core.wait_types import Teardown, Wait, WaitKind, WaitStatus
+    from workflow_core.stored_parts import ErrorInfo, LeaveKind, WaitKind
+    from workflow_core.wait_types import Teardown, Wait, WaitStatus
     from workflow_core.workflow import Workflow
 
 __all__ = [
@@ -220,10 +211,8 @@ _NAMES = {
     "events": ("ActivityContext", "EventHandler", "EventRequest", "Selected", "StepContext"),
     "execution": (
         "BufferedEvent",
-        "ErrorInfo",
         "Execution",
         "Leave",
-        "LeaveKind",
         "Parent",
         "Status",
         "Thread",
@@ -271,7 +260,8 @@ _NAMES = {
     "statements.failures": ("Fail", "Try"),
     "statements.fanout": ("ForEach", "Parallel", "Race"),
     "statements.selects": ("Done", "On", "Select", "Sleep", "Timeout", "When"),
-    "wait_types": ("Teardown", "Wait", "WaitKind", "WaitStatus"),
+    "stored_parts": ("ErrorInfo", "LeaveKind", "WaitKind"),
+    "wait_types": ("Teardown", "Wait", "WaitStatus"),
     "workflow": ("Workflow",),
 }
 """The public names of each module."""
@@ -284,7 +274,10 @@ if not TYPE_CHECKING:  # type checkers would accept any name
     def __getattr__(name: str) -> object:
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        from workflow_core.garbage import no_collection
+
+        with no_collection():
+            value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
         globals()[name] = value
         return value
 

@@ -7,7 +7,6 @@ names to nodes, for example of fields. This module does not depend on what is lo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from inspect import signature
 from typing import Any
 
 from pydantic_core import SchemaSerializer
@@ -20,7 +19,7 @@ NO_NODES = frozenset(("cls", "metadata", "config", "default", "expected", "membe
 _COLLECTIONS = frozenset(("list", "set", "frozenset", "tuple", "dict"))
 
 FROM_THE_SCHEMA: dict[str, Any] = (
-    {"_use_prebuilt": False} if "_use_prebuilt" in signature(SchemaSerializer).parameters else {}
+    {"_use_prebuilt": False} if "_use_prebuilt" in str(SchemaSerializer.__text_signature__) else {}
 )
 """Since pydantic 2.13, even the outermost model is validated and serialized by its class, unless this is given to what
 is made from a changed schema. Without the argument, secrets would be written as asterisks, and so refused at the
@@ -46,7 +45,8 @@ def nodes(schema: Any) -> Iterator[Schema]:
     if isinstance(schema, dict):
         yield schema
     for part in parts(schema):
-        yield from nodes(part)
+        if isinstance(part, (dict, list, tuple)):
+            yield from nodes(part)
 
 
 def stopping(schema: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from workflow_core.execution import ErrorInfo
+from workflow_core.stored_parts import ErrorInfo
 
 MESSAGE_CHARS_MAX = 2_000
 """The maximum length of a stored error message."""

@@ -15,9 +15,9 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from workflow_core.callbacks import CALLBACK_LIFESPAN, Callback, CallbackUrls, url_of
 from workflow_core.errors import ExecutionError
-from workflow_core.execution import ErrorInfo
 from workflow_core.principal import Principal
 from workflow_core.records import record
+from workflow_core.stored_parts import ErrorInfo
 
 OPERATIONS = ("cancel", "terminate", "pause", "unpause", "retry", "goto", "set")
 """The names of the operations on instances. No event can have one of them, because both have a URL of that name."""

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import AwareDatetime
 
 from workflow_core.records import record
-from workflow_core.wait_types import WaitKind, WaitStatus
+from workflow_core.stored_parts import WaitKind
+from workflow_core.wait_types import WaitStatus
 
 
 @record(slots=True)

@@ -10,14 +10,14 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from workflow_core.adapters import JsonSchema, may_be_shown, schema_of
+from workflow_core.adapters import JsonSchema, may_be_shown
 from workflow_core.defaults import check_parameter_default
 from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
@@ -26,6 +26,9 @@ from workflow_core.inputs import from_client, refuse_masks
 from workflow_core.records import record
 from workflow_core.type_names import type_name
 from workflow_core.value_form import ValueForm
+
+Values = tuple[TypeAdapter[Any], JsonSchema, ValueForm]
+"""How the values of a type are converted, described and stored."""
 
 
 class Annotations(typing.Protocol):
@@ -36,6 +39,10 @@ class Annotations(typing.Protocol):
     def names(self, function: Callable[..., Any]) -> dict[str, Any]: ...
 
     def of(self, workflow: type) -> Annotations: ...
+
+    def values(
+        self, where: str, annotation: Any, mode: Literal["validation", "serialization"], names: Mapping[str, Any]
+    ) -> Values: ...
 
 
 @record(frozen=True, slots=True)
@@ -354,8 +361,9 @@ def handler_signature(
             f"Write {names[before]}: SomeType, or {names[before]}: Any to accept any JSON value.",
         )
     annotation = hints[names[before]] if takes_input else type(None)
-    input, input_schema = schema_of(where, annotation, "validation", names_there)
-    output, output_schema = schema_of(where, hints.get("return", Any), "serialization", names_there)
+    input, input_schema, input_form = scope.values(where, annotation, "validation", names_there)
+    returned = hints.get("return", Any)
+    output, output_schema, output_form = scope.values(where, returned, "serialization", names_there)
     if default is not inspect.Parameter.empty:
         check_parameter_default(where, names[before], annotation, input, default)
         with contextlib.suppress(PydanticSerializationError):
@@ -366,8 +374,8 @@ def handler_signature(
         is_async=is_async(function),
         input=input,
         output=output,
-        input_form=ValueForm.of(input),
-        output_form=ValueForm.of(output),
+        input_form=input_form,
+        output_form=output_form,
         input_schema=input_schema if takes_input else None,
         output_schema=output_schema,
         parameter=names[before] if takes_input else "",

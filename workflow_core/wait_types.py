@@ -18,20 +18,7 @@ from pydantic import AwareDatetime, Discriminator, Field, GetCoreSchemaHandler, 
 from pydantic_core import CoreSchema, core_schema
 
 from workflow_core.records import record
-
-
-class WaitKind(StrEnum):
-    """What a thread waits for."""
-
-    EVENT = "event"
-    """An event with a plain handler."""
-    HANDLER = "handler"
-    """An event with an ``EventHandler`` object, which is set up and torn down in an outside system."""
-    TIMEOUT = "timeout"
-    CONDITION = "condition"
-    """A condition on the fields, or the end of threads that were started in parallel."""
-    ACTIVITY = "activity"
-    CHILD = "child"
+from workflow_core.stored_parts import WaitKind
 
 
 class WaitStatus(StrEnum):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cached_property
-from inspect import getattr_static
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
@@ -16,10 +14,11 @@ from workflow_core.access import Access, check_access, narrows_nothing
 from workflow_core.accidents import refuse_accident
 from workflow_core.adapters import JsonSchema, SchemaGenerator, adapter_of
 from workflow_core.comparing import Changed
-from workflow_core.core_schemas import Schema, nodes
 from workflow_core.defaults import check_field_defaults
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
+from workflow_core.field_checks import check_fields
+from workflow_core.garbage import no_collection
 from workflow_core.inputs import from_client
 from workflow_core.plain.run_method import plain_run
 from workflow_core.plain.vocabulary import Method
@@ -93,48 +92,8 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
     @classmethod
     def __pydantic_init_subclass__(cls, *, name: str | None = None, version: int | None = None, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls.__workflow_name__ = cls.__name__ if name is None else name
-        if version is not None:
-            if type(version) is not int or version < 1:
-                raise DefinitionError(
-                    f"workflow {cls.__workflow_name__!r}", f"its version is {version!r}", "Use 1, 2, 3, ..."
-                )
-            cls.__workflow_version__ = version
-        type.__setattr__(cls, ANNOTATION_NAMES, surrounding_names(cls))
-        where = f"workflow {cls.__workflow_name__!r}"
-        if cls.__pydantic_complete__:  # also for an abstract class, whose fields can be dumped
-            cls.__form__, cls.__input_form__ = _form(where, cls, by_alias=False), _form(where, cls, by_alias=True)
-        generic = cls.__pydantic_generic_metadata__
-        run = plain_run(cls)
-        if name is None and not hasattr(cls, "definition") and run is None:
-            return
-        if name is None and (generic["origin"] or generic["parameters"]):
-            return
-        if not _NAME.fullmatch(cls.__workflow_name__):
-            raise DefinitionError(where, "the name is not valid in a URL", f"Use {_NAME.pattern}.")
-        _check_fields(where, cls)
-        if run is None and not hasattr(cls, "definition"):
-            fix = "Write async def run(self), or definition = S(...), in the class."
-            raise DefinitionError(where, "it has no definition", fix)
-        for setting in ("search_fields", "default_retry", "access", "create_fields"):
-            if setting in cls.model_fields:
-                raise DefinitionError(
-                    where, f"{setting!r} has an annotation, which makes it a field", f"Write {setting} = ... without."
-                )
-        cls.__fields_schema__ = _schema(where, cls)
-        if cls.search_fields:
-            check_search_fields(where, cls)
-        check_access(where, cls)
-        check_field_defaults(where, cls)
-        scope = Scope(cls, is_plain=run is not None)
-        cls.__result__ = _result_form(where, cls, scope)
-        if run is not None:
-            # Imported lazily: the compiler takes a fifth of the import of the core.
-            from workflow_core.plain.compile import compile_run
-
-            cls.definition = compile_run(cls, run, scope)
-        cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, scope, cls.__workflow_version__)
-        cls.__program__.refresh(cls, cls.__program__.methods)
+        with no_collection():
+            _prepare(cls, name, version)
 
     @narrows_nothing
     def authorize(self, principal: Principal, action: Action, event: str | None) -> bool | None:
@@ -300,6 +259,56 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
             ) from error
 
 
+def _prepare(cls: type[Workflow], name: str | None, version: int | None) -> None:
+    """Checks a new class and compiles its definition, if it is not abstract.
+
+    Raises:
+        DefinitionError: there is a mistake in it.
+    """
+    cls.__workflow_name__ = cls.__name__ if name is None else name
+    if version is not None:
+        if type(version) is not int or version < 1:
+            raise DefinitionError(
+                f"workflow {cls.__workflow_name__!r}", f"its version is {version!r}", "Use 1, 2, 3, ..."
+            )
+        cls.__workflow_version__ = version
+    type.__setattr__(cls, ANNOTATION_NAMES, surrounding_names(cls))
+    where = f"workflow {cls.__workflow_name__!r}"
+    if cls.__pydantic_complete__:  # also for an abstract class, whose fields can be dumped
+        cls.__form__, cls.__input_form__ = _form(where, cls, by_alias=False), _form(where, cls, by_alias=True)
+    generic = cls.__pydantic_generic_metadata__
+    run = plain_run(cls)
+    if name is None and not hasattr(cls, "definition") and run is None:
+        return
+    if name is None and (generic["origin"] or generic["parameters"]):
+        return
+    if not _NAME.fullmatch(cls.__workflow_name__):
+        raise DefinitionError(where, "the name is not valid in a URL", f"Use {_NAME.pattern}.")
+    check_fields(where, cls, Workflow)
+    if run is None and not hasattr(cls, "definition"):
+        fix = "Write async def run(self), or definition = S(...), in the class."
+        raise DefinitionError(where, "it has no definition", fix)
+    for setting in ("search_fields", "default_retry", "access", "create_fields"):
+        if setting in cls.model_fields:
+            raise DefinitionError(
+                where, f"{setting!r} has an annotation, which makes it a field", f"Write {setting} = ... without."
+            )
+    cls.__fields_schema__ = _schema(where, cls)
+    if cls.search_fields:
+        check_search_fields(where, cls)
+    check_access(where, cls)
+    check_field_defaults(where, cls)
+    scope = Scope(cls, is_plain=run is not None)
+    cls.__result__ = _result_form(where, cls, scope)
+    if run is not None:
+        # Imported lazily: the compiler takes a fifth of the import of the core.
+        from workflow_core.plain.compile import compile_run
+
+        cls.definition = compile_run(cls, run, scope)
+    cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, scope, cls.__workflow_version__)
+    cls.__program__.refresh(cls, cls.__program__.methods)
+
+
 def migrated(cls: type[Workflow], fields: str | bytes, version: int) -> str | bytes:
     """Returns the fields that a version of the workflow stored, as JSON of the current version, without validation.
 
@@ -364,37 +373,3 @@ def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
             f"its fields have no JSON schema: {str(error).splitlines()[0]}",
             "Use types that pydantic can convert to JSON, defined above the workflow.",
         ) from error
-
-
-def _must_be_future(schema: Schema) -> bool:
-    """Whether a type contains dates that are valid only until their time has come."""
-    return any(node.get("now_op") == "future" for node in nodes(schema))
-
-
-def _check_fields(where: str, cls: type[Workflow]) -> None:
-    """Rejects fields that cannot be saved, and those that take the place of a method of ``Workflow``."""
-    has_future = cls.__pydantic_complete__ and _must_be_future(cls.__pydantic_core_schema__)
-    for name, field in cls.model_fields.items():
-        if name in vars(Workflow) and callable(getattr(Workflow, name)):
-            raise DefinitionError(where, f"its field {name!r} replaces a method of Workflow", "Rename the field.")
-        if field.exclude:
-            raise DefinitionError(where, f"its field {name!r} has exclude=True, so it is not saved", "Remove exclude.")
-        if has_future and _must_be_future(TypeAdapter(field.annotation or Any).core_schema):
-            raise DefinitionError(
-                where,
-                f"its field {name!r} must be in the future, which is checked at each load: one day, it is not any more",
-                "Check it where it comes in: use FutureDate for the input of an event, and date for the field.",
-            )
-    for name in dir(cls):
-        if isinstance(getattr_static(cls, name, None), cached_property):
-            raise DefinitionError(
-                where,
-                f"its cached_property {name!r} keeps its value when fields change",
-                "Use property instead.",
-            )
-    for name in cls.__private_attributes__:
-        raise DefinitionError(
-            where,
-            f"its private attribute {name!r} is not saved, so its value is lost at the next commit",
-            "Make it a field, or compute the value in a method.",
-        )

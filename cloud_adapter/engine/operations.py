@@ -30,9 +30,9 @@ from workflow_core import (
     WorkflowError,
 )
 from workflow_core.error_texts import field_errors
-from workflow_core.execution import MAIN_THREAD
 from workflow_core.inputs import refuse_repeated_keys
 from workflow_core.machine.operations import set_fields
+from workflow_core.stored_parts import MAIN_THREAD
 
 DETAIL_CHARS_MAX = 500
 """The most characters of the changes that the history keeps."""

@@ -15,24 +15,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.warm_up import WarmUp
-from cloud_adapter.http import problems
 from cloud_adapter.http.authentication import Authentication
-from cloud_adapter.http.authenticators.dev import Dev, check_backend
-from cloud_adapter.http.authenticators.iap import Iap
-from cloud_adapter.http.authenticators.login import Login
 from cloud_adapter.http.authenticators.memberships import Memberships
-from cloud_adapter.http.authenticators.oidc import Oidc
-from cloud_adapter.http.authenticators.port import Authenticator
-from cloud_adapter.http.callers import AllowedCallers
-from cloud_adapter.http.rate_limit import RateLimit
-from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.settings import ON_CLOUD_RUN, Settings
 from cloud_adapter.variables import PREFIX
 from workflow_core import Workflow
+from workflow_core.garbage import no_collection
 
 if TYPE_CHECKING:
     from cloud_adapter.hosting.runtimes import Runtime, RuntimeFactory
     from cloud_adapter.http.auth import OidcVerifier
+    from cloud_adapter.http.authenticators.login import Login
+    from cloud_adapter.http.authenticators.port import Authenticator
 
 EMBEDDED_WORKER = (
     "the embedded runtime delivers its tasks inside its own process. A worker is served only with "
@@ -117,10 +111,14 @@ class Service:
         """
         if self._settings.backend != "cloud":
             return
-        keys = [each.keys for each in self.authentication.authenticators if isinstance(each, Oidc | Iap)]
-        if self._settings.worker_auth == "oidc":
-            keys.append(self._worker_verifier().keys)
-        self._warm.run([each.prefetch for each in keys])
+        with no_collection():
+            from cloud_adapter.http.authenticators.iap import Iap
+            from cloud_adapter.http.authenticators.oidc import Oidc
+
+            keys = [each.keys for each in self.authentication.authenticators if isinstance(each, Oidc | Iap)]
+            if self._settings.worker_auth == "oidc":
+                keys.append(self._worker_verifier().keys)
+            self._warm.run([each.prefetch for each in keys])
 
     async def api(self, _: Request) -> Response:
         """The public routes."""
@@ -128,6 +126,8 @@ class Service:
         runtime = await self._start()
         if self._api is None:
             from cloud_adapter.http.api import create_api
+            from cloud_adapter.http.callers import AllowedCallers
+            from cloud_adapter.http.rate_limit import RateLimit
 
             settings = runtime.settings
             self._api = create_api(
@@ -145,6 +145,8 @@ class Service:
     async def worker(self, _: Request) -> Response:
         """The routes for the task queue and the scheduler. The embedded runtime has its own queue and needs none."""
         if self._settings.backend == "embedded":
+            from cloud_adapter.http import problems
+
             return problems.problem(404, "Not Found", EMBEDDED_WORKER)
         runtime = await self._start()
         if self._worker is None:
@@ -179,11 +181,15 @@ class Service:
                 "the Service has no authenticators, so everyone who reaches it could do everything: pass "
                 f"authenticators=[...] to Service(...), or set {PREFIX}ACCESS=open if that is what you want"
             )
+        from cloud_adapter.http.authenticators.dev import Dev, check_backend
+
         if any(isinstance(authenticator, Dev) for authenticator in authenticators):
             check_backend("cloud")
 
     async def _start(self) -> Runtime:
         if self._runtime is None:
+            from cloud_adapter.observability import logs
+
             # Not at import: `gorchestrate` imports the file too, and configures its own logs.
             logs.configure(self._settings.log_level, self._settings.project)
             runtime = self._new_runtime()
@@ -242,6 +248,8 @@ class _Mounted(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def flushing(message: Message) -> None:
+            from cloud_adapter.observability import telemetry
+
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 await telemetry.flush()
             await send(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -15,18 +15,18 @@ from cloud_adapter.callbacks import Callbacks
 from cloud_adapter.errors import InvalidCredential, TooManyRequests
 from cloud_adapter.http.authenticators.api_key import KEY_PREFIX, ApiKey, is_api_key
 from cloud_adapter.http.authenticators.callback import callback_principal
-from cloud_adapter.http.authenticators.login import Login
 from cloud_adapter.http.authenticators.memberships import Memberships
-from cloud_adapter.http.authenticators.oidc import Oidc
 from cloud_adapter.http.authenticators.port import BEARER, Authenticator, bearer_token
-from cloud_adapter.http.health import PATHS as HEALTH_PATHS
-from cloud_adapter.http.prefixes import path_in_app
+from cloud_adapter.http.prefixes import HEALTH_PATHS, path_in_app
 from cloud_adapter.http.principals import set_principal
 from cloud_adapter.http.rate_limit import UNLIMITED, RateLimit
 from cloud_adapter.http.sign_in import SignIn, set_sign_in
 from cloud_adapter.observability.line_limit import LineLimit, left_out_text
 from workflow_core import ANONYMOUS, EVERYONE, Principal, WorkflowError
 from workflow_core.records import record
+
+if TYPE_CHECKING:
+    from cloud_adapter.http.authenticators.login import Login
 
 _logger = logging.getLogger("gorchestrate.http")
 
@@ -95,6 +95,8 @@ class Authentication:
 
     def _why_refused(self, token: str) -> str:
         """Says why no authenticator has read a token."""
+        from cloud_adapter.http.authenticators.oidc import Oidc  # lazy: it needs PyJWT
+
         if is_api_key(token):
             return "API keys are not accepted here"
         takers = [authenticator for authenticator in self.authenticators if _takes_bearer(authenticator)]

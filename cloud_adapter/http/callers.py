@@ -24,8 +24,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.errors import Forbidden, InvalidRequest
-from cloud_adapter.http.health import PATHS as HEALTH_PATHS
-from cloud_adapter.http.prefixes import is_page, path_in_app
+from cloud_adapter.http.prefixes import HEALTH_PATHS, is_page, path_in_app
 from cloud_adapter.settings import ON_CLOUD_RUN, Settings
 from cloud_adapter.variables import PREFIX
 from workflow_core import WorkflowError

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cloud_adapter.engine.engine import Engine
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http import problems
+from cloud_adapter.http.prefixes import HEALTH_PATHS
 from cloud_adapter.http.queries import with_query
 from cloud_adapter.observability.line_limit import LineLimit, left_out_text
 
+if TYPE_CHECKING:
+    from cloud_adapter.engine.engine import Engine
+
 _logger = logging.getLogger("gorchestrate.http")
 
-PATHS = ("/healthz", "/health")
 STORE_SECONDS_MAX = 5.0
 
 
@@ -39,7 +42,7 @@ def routes(engine: Engine) -> list[Route]:
             return problem
         return JSONResponse({"status": "ok", "store": "ok"})
 
-    return [Route(path, with_query(health, "store"), methods=["GET"]) for path in PATHS]
+    return [Route(path, with_query(health, "store"), methods=["GET"]) for path in HEALTH_PATHS]
 
 
 async def store_problem(engine: Engine, status: int, lines: LineLimit | None = None) -> Response | None:

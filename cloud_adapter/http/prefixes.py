@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.errors import InvalidRequest
 
+HEALTH_PATHS = ("/healthz", "/health")
+
 
 class PublicUrl:
     """Middleware that serves an application under the path of its public URL, which a proxy has removed."""

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,11 +20,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from cloud_adapter import errors
-from cloud_adapter.engine.kept_events import Outcome
 from cloud_adapter.http.request_context import TracedRequests
 from cloud_adapter.http.response_headers import SafeHeaders
 from cloud_adapter.observability.line_limit import LineLimit, left_out_text
 from workflow_core import EventNotAccepted, EventRejected, InvalidInput, NewerVersion, RepairRefused, WorkflowError
+
+if TYPE_CHECKING:
+    from cloud_adapter.engine.kept_events import Outcome
 
 _logger = logging.getLogger("gorchestrate.http")
 

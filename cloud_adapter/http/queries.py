@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cloud_adapter.engine.engine import Engine
 from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.http.prefixes import check_path, is_utf8
 from cloud_adapter.http.principals import principal_of
 from workflow_core import Action
+
+if TYPE_CHECKING:
+    from cloud_adapter.engine.engine import Engine
 
 SEARCH = "search."
 """The prefix of query parameters that filter a list of instances by search fields."""

@@ -26,8 +26,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.errors import TooManyRequests
-from cloud_adapter.http.health import PATHS as HEALTH_PATHS
-from cloud_adapter.http.prefixes import path_in_app
+from cloud_adapter.http.prefixes import HEALTH_PATHS, path_in_app
 from cloud_adapter.http.principals import principal_of
 from cloud_adapter.observability.line_limit import LineLimit
 from cloud_adapter.request_rate import RequestRate

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from starlette.requests import HTTPConnection, Request
@@ -17,9 +17,11 @@ from starlette.types import Scope
 
 from cloud_adapter.http.prefixes import is_page
 from cloud_adapter.http.principals import is_known, principal_of
-from cloud_adapter.http.queries import Handler
 from workflow_core import Principal
 from workflow_core.records import record
+
+if TYPE_CHECKING:
+    from cloud_adapter.http.queries import Handler
 
 HOME = "/ui/"
 

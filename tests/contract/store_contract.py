@@ -44,13 +44,8 @@ from cloud_adapter.ports import PAGE_BYTES_MAX, Order, Store
 from cloud_adapter.stores.listings import LIMIT_MAX
 from cloud_adapter.stores.search import INTEGERS, TEXT_BYTES_MAX
 from cloud_adapter.summaries import Due, summary_of
-from workflow_core.execution import (
-    ErrorInfo,
-    Execution,
-    Status,
-    Thread,
-    ThreadStatus,
-)
+from workflow_core.execution import Execution, Status, Thread, ThreadStatus
+from workflow_core.stored_parts import ErrorInfo
 from workflow_core.wait_types import AnyWait, HandlerTeardown, HandlerWait, TimerWait, WaitStatus
 
 NOW = datetime(2026, 2, 28, 23, 59, 59, 123_457, tzinfo=UTC)

@@ -40,8 +40,9 @@ from cloud_adapter.history import (
 )
 from tests.contract.store_contract import NOW, a_full_instance, an_instance
 from workflow_core.error_texts import MESSAGE_CHARS_MAX
-from workflow_core.execution import ErrorInfo, Status, Thread
-from workflow_core.wait_types import ActivityWait, HandlerWait, TimerWait, WaitKind, WaitStatus
+from workflow_core.execution import Status, Thread
+from workflow_core.stored_parts import ErrorInfo, WaitKind
+from workflow_core.wait_types import ActivityWait, HandlerWait, TimerWait, WaitStatus
 
 
 def test_decode_is_the_inverse_of_encode() -> None:

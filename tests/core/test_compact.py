@@ -37,9 +37,10 @@ from workflow_core import (
     compact,
     execution,
 )
-from workflow_core.execution import BufferedEvent, Leave, LeaveKind, Sender, ThreadStatus
+from workflow_core.execution import BufferedEvent, Leave, Sender, ThreadStatus
 from workflow_core.machine.machine import Machine
 from workflow_core.shown import shown_event, shown_wait
+from workflow_core.stored_parts import LeaveKind
 from workflow_core.wait_types import (
     ActivityWait,
     AnyTeardown,

@@ -21,6 +21,7 @@ from cloud_adapter.errors import Unavailable
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.http import health
 from cloud_adapter.http.api import create_api
+from cloud_adapter.http.prefixes import HEALTH_PATHS
 from cloud_adapter.http.worker import create_worker
 from cloud_adapter.observability import logs, trace_context
 from cloud_adapter.observability.logs import JsonFormatter
@@ -355,7 +356,7 @@ def test_one_module_alone_knows_opentelemetry() -> None:
 # --- health -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", health.PATHS)
+@pytest.mark.parametrize("path", HEALTH_PATHS)
 def test_health_does_not_depend_on_the_database(
     tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch, recorder: Recorder
 ) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 
 from workflow_core.diagrams import describe
 from workflow_core.diagrams.describe import Node
-from workflow_core.execution import MAIN_THREAD, Execution, Status, Thread
+from workflow_core.execution import Execution, Status, Thread
 from workflow_core.program.program import Program
 from workflow_core.records import record
+from workflow_core.stored_parts import MAIN_THREAD
 from workflow_core.times import rfc3339
 from workflow_core.wait_types import RetriedWait, TimerWait
 

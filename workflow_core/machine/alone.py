@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from workflow_core.accidents import is_true, refuse_accident
-from workflow_core.execution import MAIN_THREAD, Execution, Status, Thread, ThreadStatus
+from workflow_core.execution import Execution, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.endless import MOVES_MAX
@@ -30,6 +30,7 @@ from workflow_core.machine.waits import park_for_events
 from workflow_core.program.cases import EventCase, SelectOp
 from workflow_core.program.code import BranchOp, EndOp, Instruction, StepOp
 from workflow_core.program.program import Program
+from workflow_core.stored_parts import MAIN_THREAD
 from workflow_core.wait_types import EventWait, WaitStatus
 from workflow_core.workflow import Workflow
 

@@ -17,13 +17,14 @@ from typing import Any
 from pydantic_core import to_json
 
 from workflow_core.events import NO_SIGNS, ActivityContext, ActivitySigns
-from workflow_core.execution import ErrorInfo, Thread
+from workflow_core.execution import Thread
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_wait, check_thread
 from workflow_core.machine.unwinding import fail_statement
 from workflow_core.machine.waits import attempt_ends, leave_wait
 from workflow_core.program.cases import ActivityCase
+from workflow_core.stored_parts import ErrorInfo
 from workflow_core.value_form import Packed
 from workflow_core.wait_types import ActivityWait, ChildWait, Wait
 

@@ -25,7 +25,7 @@ from typing import Any
 from workflow_core.accidents import is_true, refuse_accident
 from workflow_core.error_texts import error_info, error_of_class
 from workflow_core.errors import AsyncInSyncCall, LoopLimitExceeded
-from workflow_core.execution import Leave, LeaveKind, Status, Thread, ThreadStatus
+from workflow_core.execution import Leave, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.endless import MOVES_MAX, endless, rested
 from workflow_core.machine.frames import keep
@@ -60,6 +60,7 @@ from workflow_core.program.code import (
     WithinOp,
     WithoutOp,
 )
+from workflow_core.stored_parts import LeaveKind
 
 # Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
 _EXECUTING = ThreadStatus.EXECUTING

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from workflow_core.errors import InvalidFields, InvalidInput, RepairRefused, UnknownStatement
-from workflow_core.execution import LeaveKind, Status, Thread, ThreadStatus
+from workflow_core.execution import Status, Thread, ThreadStatus
 from workflow_core.inputs import refuse_unusable
 from workflow_core.machine.results import retry_errors
 from workflow_core.machine.state import MachineState
@@ -28,6 +28,7 @@ from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.unwinding import cancel_thread, watch_again
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
 from workflow_core.program.code import Each, Instruction
+from workflow_core.stored_parts import LeaveKind
 from workflow_core.wait_types import ActivityWait, ChildTeardown, TimedWait
 from workflow_core.workflow import Workflow, migrated
 

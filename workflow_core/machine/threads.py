@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import Counter
 
 from workflow_core.errors import DuplicateThread, ExecutionError
-from workflow_core.execution import MAIN_THREAD, Cover, Execution, Status, Thread
+from workflow_core.execution import Cover, Execution, Status, Thread
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.frames import handed_down
 from workflow_core.machine.state import MachineState
@@ -29,6 +29,7 @@ from workflow_core.machine.values import items_of, value_of
 from workflow_core.machine.waits import leave_wait, park, summarize
 from workflow_core.parked import samples
 from workflow_core.program.code import ForkOp, GoOp, Guard, Instruction
+from workflow_core.stored_parts import MAIN_THREAD
 
 _FINISHED = Status.FINISHED
 

@@ -38,7 +38,7 @@ from dataclasses import replace
 
 from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_info
-from workflow_core.execution import Cover, ErrorInfo, Leave, LeaveKind, Status, Thread
+from workflow_core.execution import Cover, Leave, Status, Thread
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, end, start_of, timers_of, unwatch, watch
 from workflow_core.machine.transitions import ThreadHappening, change_thread, check_thread, land
@@ -46,6 +46,7 @@ from workflow_core.machine.values import keywords
 from workflow_core.machine.waits import leave_wait
 from workflow_core.program.code import Clause, ForkOp, Guard, Instruction, RaceOp, StepOp
 from workflow_core.retry import Retry
+from workflow_core.stored_parts import ErrorInfo, LeaveKind
 
 _ERROR, _CANCEL = LeaveKind.ERROR, LeaveKind.CANCEL
 _WON, _LATE = LeaveKind.WON, LeaveKind.LATE

@@ -21,7 +21,7 @@ from workflow_core.accidents import is_true, refuse_accident
 from workflow_core.comparing import leaves
 from workflow_core.errors import ExecutionError
 from workflow_core.events import StepContext, known_time
-from workflow_core.execution import ErrorInfo, Thread
+from workflow_core.execution import Thread
 from workflow_core.handler_keywords import ITEM, NOW, PRINCIPAL
 from workflow_core.machine.frames import load, pack
 from workflow_core.machine.state import MachineState
@@ -30,6 +30,7 @@ from workflow_core.program.code import Each, EachOp, ForkOp, Function, Instructi
 from workflow_core.secret_values import SECRETS
 from workflow_core.signatures import OfFrame, OfItem
 from workflow_core.statements.inline import Local
+from workflow_core.stored_parts import ErrorInfo
 
 
 def value_of(machine: MachineState, thread: Thread, instruction: Instruction, function: Function | Any) -> Any:

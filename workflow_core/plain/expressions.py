@@ -110,8 +110,8 @@ class Reading:
     def _check_awaited(self, frame: Frame, node: ast.AST, *, is_awaited: bool = False) -> None:
         """Refuses calls that only work with ``await``, because without it they would do nothing."""
         if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
             if not is_awaited and self.needs_await(frame, node):
+                name = ast.unparse(node.func)
                 raise frame.source.mistake(node, f"{name} is not awaited, so it would do nothing", "Write await.")
             takes_calls = isinstance(node.func, ast.Attribute) and node.func.attr in ("start", "named")
             is_awaited = takes_calls or self.word(frame, node) in _TAKING_CALLS

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from workflow_core.execution import LeaveKind
 from workflow_core.plain.parts import (
     NOW,
     RESULT,
@@ -34,6 +33,7 @@ from workflow_core.plain.parts import (
 )
 from workflow_core.plain.usage import Usage
 from workflow_core.records import record
+from workflow_core.stored_parts import LeaveKind
 
 Keys = frozenset[str]
 _NONE: Keys = frozenset()

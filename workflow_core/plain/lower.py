@@ -10,7 +10,6 @@ from typing import Any
 
 from workflow_core.error_texts import STORED, Place
 from workflow_core.errors import Failure
-from workflow_core.execution import ErrorInfo, LeaveKind
 from workflow_core.plain.blocks import expression_block, frame_of, kind_of, statements_block
 from workflow_core.plain.cases import Asked, bodies_of, with_asked, with_bodies
 from workflow_core.plain.expressions import Reading
@@ -43,6 +42,7 @@ from workflow_core.statements.failures import Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.inline import CallOf, Entry, Inline, Local, Resting
 from workflow_core.statements.selects import Select
+from workflow_core.stored_parts import ErrorInfo, LeaveKind
 
 _EXITS = {LeaveKind.BREAK: Break, LeaveKind.CONTINUE: Continue, LeaveKind.RETURN: Return}
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Any
 
-from workflow_core.execution import LeaveKind
 from workflow_core.plain.source import Source
 from workflow_core.records import record
+from workflow_core.stored_parts import LeaveKind
 
 RESULT = ".result"
 """The variable with the result of the wait that has just ended. It is read at once."""

@@ -14,7 +14,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from workflow_core.execution import LeaveKind
 from workflow_core.plain import vocabulary
 from workflow_core.plain.copies import copied
 from workflow_core.plain.field_types import UNCHANGING, field_type
@@ -37,6 +36,7 @@ from workflow_core.plain.syntax import assign, at, escapes_of, load, noting_brea
 from workflow_core.plain.threads import Threads
 from workflow_core.plain.usage import Usage, is_read_outside, own_nodes
 from workflow_core.retry import check_error_types
+from workflow_core.stored_parts import LeaveKind
 
 
 def _span(node: ast.Call) -> tuple[Any, ...]:

@@ -6,9 +6,9 @@ import ast
 from collections.abc import Iterable
 from typing import Any
 
-from workflow_core.execution import LeaveKind
 from workflow_core.plain.copies import copied
 from workflow_core.plain.usage import LOCALS
+from workflow_core.stored_parts import LeaveKind
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _LOOPS = (ast.For, ast.While, ast.AsyncFor)

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import TypeVar
 
-from workflow_core.execution import MAIN_THREAD, LeaveKind
 from workflow_core.program.cases import ClientCase, EventCase, SelectOp, WatchOp
 from workflow_core.program.code import Each, EndOp, Guard, Instruction, JumpOp
 from workflow_core.program.names import Names
@@ -24,6 +23,7 @@ from workflow_core.program.scope import Scope
 from workflow_core.records import record
 from workflow_core.statements.basic import Section
 from workflow_core.statements.inline import Local
+from workflow_core.stored_parts import MAIN_THREAD, LeaveKind
 
 _I = TypeVar("_I", bound=Instruction)
 

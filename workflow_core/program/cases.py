@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from workflow_core.callbacks import Verify
 from workflow_core.events import EventHandler
@@ -14,7 +14,10 @@ from workflow_core.records import record
 from workflow_core.retry import Retry
 from workflow_core.signatures import HandlerSignature, OfItem
 from workflow_core.statements.basic import Delay
-from workflow_core.wait_types import WAITS, AnyWait, WaitKind
+from workflow_core.stored_parts import WaitKind
+
+if TYPE_CHECKING:
+    from workflow_core.wait_types import AnyWait
 
 
 @record(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class SelectCase:
     @property
     def wait_type(self) -> type[AnyWait]:
         """The class of its waits."""
+        from workflow_core.wait_types import WAITS  # lazy: a definition needs none of them
+
         return WAITS[self.kind]
 
     @property

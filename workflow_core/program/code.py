@@ -12,11 +12,11 @@ from dataclasses import field
 from datetime import timedelta
 from typing import Any
 
-from workflow_core.execution import LeaveKind
 from workflow_core.records import record
 from workflow_core.retry import Retry
 from workflow_core.signatures import OfFrame, OfItem
 from workflow_core.statements.inline import Local
+from workflow_core.stored_parts import LeaveKind
 
 Function = Callable[..., Any] | OfItem | OfFrame
 """A function of the workflow, and of the item of a ``ForEach`` if it has a second parameter; or of a frame."""

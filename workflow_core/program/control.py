@@ -7,7 +7,6 @@ from typing import Any
 
 from workflow_core.errors import DefinitionError, TimedOut
 from workflow_core.events import StepContext
-from workflow_core.execution import LeaveKind
 from workflow_core.program.assembly import Assembly, Called, Cleanup, Crossing, Loop, Timed
 from workflow_core.program.cases import TimerCase, WatchOp, WhenCase
 from workflow_core.program.code import (
@@ -28,6 +27,7 @@ from workflow_core.program.functions import do_op, function_of, value_of
 from workflow_core.signatures import OfFrame, OfItem, is_async, parameters, takes_context
 from workflow_core.statements.basic import Section
 from workflow_core.statements.control import Branch, Break, Continue, Do, Go, If, Return, Step, Switch, WaitFor, While
+from workflow_core.stored_parts import LeaveKind
 
 
 def step(assembly: Assembly, statement: Step) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 from workflow_core.errors import DefinitionError
-from workflow_core.execution import MAIN_THREAD
 from workflow_core.statements.basic import Section
+from workflow_core.stored_parts import MAIN_THREAD
 
 
 class FormerNames:

@@ -1,8 +1,9 @@
-"""Where the code of a program contains a function."""
+"""Where the code of a program contains its functions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from workflow_core.program.cases import ActivitySpec, ChildSpec, SelectCase, WhenCase
 from workflow_core.program.code import Clause, Each, Guard, Instruction
@@ -11,18 +12,24 @@ from workflow_core.signatures import OfItem
 _PARTS = (Instruction, SelectCase, WhenCase, Each, Guard, Clause, ActivitySpec, ChildSpec, OfItem)
 
 
-def places_of(code: Iterable[Instruction], function: object) -> list[tuple[object, str]]:
-    """Returns where the code contains a function: the parts, and the names of their attributes."""
-    places: list[tuple[object, str]] = []
-    found: list[object] = list(code)
+def places_of(
+    code: Iterable[Instruction], functions: Mapping[str, Callable[..., Any]]
+) -> dict[str, list[tuple[object, str]]]:
+    """Returns where the code contains each function: the parts, and the names of their attributes."""
+    places: dict[str, list[tuple[object, str]]] = {name: [] for name in functions}
+    names: dict[int, list[str]] = {}
+    for name, function in functions.items():
+        names.setdefault(id(function), []).append(name)
+    found: list[Any] = list(code)
     seen = set(map(id, found))
     for part in found:  # grows while it is iterated over
-        for name in _slots(type(part)):
-            value = getattr(part, name, None)
-            if value is function:
-                places.append((part, name))
+        for slot in _slots(type(part)):
+            value = getattr(part, slot, None)
+            if id(value) in names:
+                for name in names[id(value)]:
+                    places[name].append((part, slot))
                 continue
-            inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
+            inner = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
             for other in inner:
                 if isinstance(other, _PARTS) and id(other) not in seen:
                     seen.add(id(other))
@@ -30,6 +37,5 @@ def places_of(code: Iterable[Instruction], function: object) -> list[tuple[objec
     return places
 
 
-def _slots(cls: type) -> Iterator[str]:
-    for base in cls.__mro__:
-        yield from vars(base).get("__slots__", ())
+def _slots(cls: Any) -> tuple[str, ...]:
+    return tuple(name for base in cls.__mro__ for name in vars(base).get("__slots__", ()))

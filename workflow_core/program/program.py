@@ -75,8 +75,7 @@ class Program:
     places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        places = {name: places_of(self.code, method) for name, method in self.methods.items()}
-        object.__setattr__(self, "places", places)
+        object.__setattr__(self, "places", places_of(self.code, self.methods))
         object.__setattr__(self, "bound", dict(self.methods))
         object.__setattr__(self, "has_watches", any(type(instruction) is WatchOp for instruction in self.code))
         races = (instruction for instruction in self.code if isinstance(instruction, RaceOp))

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from workflow_core.errors import TimedOut
-from workflow_core.execution import MAIN_THREAD, LeaveKind
 from workflow_core.program.cases import SelectOp, WatchOp
 from workflow_core.program.code import (
     BranchOfItemOp,
@@ -40,6 +39,7 @@ from workflow_core.program.code import (
 )
 from workflow_core.program.program import Program
 from workflow_core.signatures import OfFrame, OfItem
+from workflow_core.stored_parts import MAIN_THREAD, LeaveKind
 
 _CONSTANT_OPS = frozenset(("LOAD_CONST", "LOAD_SMALL_INT", "RETURN_CONST"))
 _OTHER_OPS = frozenset(("RESUME", "NOP", "RETURN_VALUE"))

@@ -12,11 +12,13 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+from workflow_core.adapters import schema_of
 from workflow_core.errors import DefinitionError
 from workflow_core.replacements import is_watched, original, own_attributes
-from workflow_core.signatures import unwrapped
+from workflow_core.signatures import Values, unwrapped
+from workflow_core.value_form import ValueForm
 
 
 class Scope:
@@ -35,12 +37,14 @@ class Scope:
         self.workflow = workflow
         self.methods: dict[str, Callable[..., Any]] = {}
         self.unwatched: list[str] = []
+        self._values: dict[tuple[type, str], Values] = {}
         definer = next((base for base in workflow.__mro__ if is_plain or "definition" in vars(base)), workflow)
         # A base's method is named explicitly by a class that overrides it, and then stays what it is.
         named = [(name, code) for name, value in _attributes(definer).items() for code in _codes(value)]
         named.sort(key=lambda pair: getattr(pair[1], "__name__", "") == pair[0])  # before its other names
         self._name_of = {id(code): name for name, code in named}
         self._bound = _type_arguments(workflow)
+        self._functions: dict[type, frozenset[int]] = {}
 
     def current(self, where: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns what the class has now in place of a function of the definition.
@@ -86,6 +90,21 @@ class Scope:
             ) from error
         return {name: self._with_arguments(hint) for name, hint in hints.items()}
 
+    def values(
+        self, where: str, annotation: Any, mode: Literal["validation", "serialization"], names: Mapping[str, Any]
+    ) -> Values:
+        """Returns how the values of an annotation are converted, described and stored. This is made once for a class,
+        because the handlers of a workflow often have the same types. For the arguments and errors, see ``schema_of``.
+        """
+        key = (annotation, mode) if isinstance(annotation, type) else None
+        if key in self._values:
+            return self._values[key]
+        adapter, schema = schema_of(where, annotation, mode, names)
+        made = adapter, schema, ValueForm.of(adapter)
+        if key is not None:
+            self._values[key] = made
+        return made
+
     def of(self, workflow: type) -> Scope:
         """Returns the scope of another workflow class, for its methods."""
         return Scope(workflow)
@@ -99,9 +118,16 @@ class Scope:
                 is_local = "<locals>" in getattr(code, "__qualname__", "")
                 names |= {**(vars(base).get(ANNOTATION_NAMES, {}) if is_local else {}), base.__name__: base}
         for base in reversed(self.workflow.__mro__):
-            if any(code is inspect.unwrap(own) for value in own_attributes(base).values() for own in _codes(value)):
+            if id(code) in self._functions_of(base):
                 names |= _names_of(base)
         return names | {parameter.__name__: parameter for parameter in getattr(code, "__type_params__", ())}
+
+    def _functions_of(self, base: type) -> frozenset[int]:
+        """Returns the ids of the functions that are written in the body of a class."""
+        if base not in self._functions:
+            own = (own for value in own_attributes(base).values() for own in _codes(value))
+            self._functions[base] = frozenset(id(inspect.unwrap(each)) for each in own)
+        return self._functions[base]
 
     def _with_arguments(self, hint: Any) -> Any:
         """Replaces ``Self``, and type variables of the class's bases by their arguments."""

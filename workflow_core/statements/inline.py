@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
-from workflow_core.execution import LeaveKind
 from workflow_core.records import record
 from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.local_keys import local_in_words
+from workflow_core.stored_parts import LeaveKind
 from workflow_core.value_form import ValueForm
 
 

@@ -22,9 +22,9 @@ from cloud_adapter.http.bodies import check_size, check_values
 from cloud_adapter.http.pages.form_fields import MISSING, Field
 from cloud_adapter.http.pages.forms import Form
 from workflow_core import EventNotAccepted, InvalidInput, WorkflowError
-from workflow_core.execution import MAIN_THREAD
 from workflow_core.program.cases import ClientCase, EventCase
 from workflow_core.program.program import Program
+from workflow_core.stored_parts import MAIN_THREAD
 
 
 @dataclass(slots=True)
