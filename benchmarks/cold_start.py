@@ -26,6 +26,33 @@ print((time.process_time() - started) * 1000)
 """
 
 SERVED = "import functions_framework.aio, starlette.requests, starlette.responses, pydantic_settings; import pydantic"
+MODELS = """
+from typing import Annotated, Literal
+from pydantic import BaseModel, Field
+class Pizza(BaseModel):
+    name: Annotated[str, Field(min_length=1, max_length=100, examples=["margherita"])]
+    qty: Annotated[int, Field(ge=1, le=100)] = 1
+class Confirmation(BaseModel):
+    manager: Annotated[str, Field(min_length=1, max_length=100, examples=["Ada"])]
+    amount: Annotated[float, Field(gt=0, examples=[31.5])]
+class Payment(BaseModel):
+    amount: Annotated[float, Field(gt=0, examples=[31.5])]
+class Delivery(BaseModel):
+    courier: Annotated[str, Field(min_length=1, max_length=100, examples=["Grace"])]
+class PizzaOrder(BaseModel):
+    customer: str = ""
+    cart: list[Pizza] = []
+    status: Literal[
+        "new", "submitted", "timed out", "confirmed", "cooking", "cooked", "delivering", "delivered", "completed"
+    ] = "new"
+    manager: str = ""
+    amount: float = 0
+    paid_amount: float = 0
+    ticket: str = ""
+    courier: str = ""
+"""
+"""The models of ``functions/pizza.py`` as models of pydantic."""
+
 CLIENTS = (
     "import google.cloud.firestore, google.cloud.tasks_v2, google.api_core.retry, grpc.aio, jwt, cryptography.x509"
 )
@@ -53,8 +80,8 @@ CLOUD = {
 ROWS = (
     ("`import workflow_core`", "import workflow_core", "`from pydantic import BaseModel`", "import pydantic.main"),
     ("a workflow class", WORKFLOW, "a pydantic model class", MODEL),
-    ("`functions/main.py`", "import main", "functions-framework, Starlette, pydantic", SERVED),
-    ("the same with the warm-up", WARM, "these, Google's clients, PyJWT", f"{SERVED}\n{CLIENTS}"),
+    ("`functions/main.py`", "import main", "functions-framework, Starlette, the same models", f"{SERVED}\n{MODELS}"),
+    ("the same with the warm-up", WARM, "these, Google's clients, PyJWT", f"{SERVED}\n{MODELS}\n{CLIENTS}"),
 )
 
 REQUEST = """

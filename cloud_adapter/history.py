@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, TypeAdapter
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, TypeAdapter
 from pydantic_core import from_json
 
 from workflow_core.records import record
@@ -137,7 +137,9 @@ class HistoryEntry:
 
 
 _ENTRY: TypeAdapter[HistoryEntry] = TypeAdapter(HistoryEntry)
-_ENTRIES: TypeAdapter[tuple[HistoryEntry, ...]] = TypeAdapter(tuple[HistoryEntry, ...])
+_ENTRIES: TypeAdapter[tuple[HistoryEntry, ...]] = TypeAdapter(
+    tuple[HistoryEntry, ...], config=ConfigDict(defer_build=True)
+)
 
 
 def entry_texts(entries: Iterable[HistoryEntry], first: int) -> list[str]:

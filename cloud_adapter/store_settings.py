@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.variables import PREFIX
@@ -27,7 +27,19 @@ def listed_keys(text: str) -> Sequence[str]:
 class EnvironmentSettings(BaseSettings):
     """Settings that are variables of the environment. For their names, see ``Settings``."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, defer_build=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **more: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Reads no files: asking their sources takes as long as asking the environment."""
+        return init_settings, env_settings
 
     @classmethod
     def load(cls, **overrides: object) -> Self:

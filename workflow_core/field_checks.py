@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from inspect import getattr_static
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -33,8 +32,9 @@ def check_fields(where: str, cls: type[BaseModel], base: type[BaseModel]) -> Non
                 f"its field {name!r} must be in the future, which is checked at each load: one day, it is not any more",
                 "Check it where it comes in: use FutureDate for the input of an event, and date for the field.",
             )
-    for name in dir(cls):
-        if isinstance(getattr_static(cls, name, None), cached_property):
+    attributes = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+    for name in sorted(attributes):
+        if isinstance(attributes[name], cached_property):
             raise DefinitionError(
                 where,
                 f"its cached_property {name!r} keeps its value when fields change",

@@ -24,7 +24,7 @@ from workflow_core.error_texts import field_texts
 from workflow_core.errors import InvalidFields
 from workflow_core.keeping import Comparison, comparison_of
 from workflow_core.records import record
-from workflow_core.secret_values import SECRETS, has_secrets, masking, revealing
+from workflow_core.secret_values import SECRETS, is_secret_node, masking, revealing
 
 LARGE_BYTES = 32_000
 """Of each list in a larger text that was stored, only the first error is made."""
@@ -94,7 +94,7 @@ class ValueForm:
         by_alias: bool = True,
     ) -> None:
         parts = list(nodes(schema))
-        self.has_secrets = has_secrets(schema)
+        self.has_secrets = any(map(is_secret_node, parts))
         self.has_decimals = any(part.get("type") == "decimal" for part in parts)
         self.is_any = schema.get("type") == "any" and "serialization" not in schema
         self.compare: Comparison | None = comparison_of(schema)

@@ -42,7 +42,7 @@ LINE_MAX: Final = timedelta(hours=1)
 sent."""
 
 
-class Result(BaseModel):
+class Result(BaseModel, defer_build=True):
     """The result of an attempt of an activity.
 
     Attributes:

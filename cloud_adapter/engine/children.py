@@ -111,7 +111,7 @@ class Children:
             await self.inbox.deliver(InstanceRef(self.workflow(parent.workflow), parent.id), _TakeEnd(end))
 
 
-class End(BaseModel):
+class End(BaseModel, defer_build=True):
     """The end of a child.
 
     Attributes:

@@ -53,7 +53,7 @@ class Operation(BaseModel):
     command: ClassVar[str]
     permission: ClassVar[Permission]
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     by: str = Field("", max_length=200, description="The name of the operator; stored in the history.")
     reason: str = Field("", max_length=500, description="The reason; stored in the history.")

@@ -38,7 +38,7 @@ class InstanceTask(BaseModel):
         trace: the span in which it was created; see ``telemetry.carrier``. An invalid value counts as empty.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     path: ClassVar[str]
 

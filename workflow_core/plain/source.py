@@ -133,13 +133,18 @@ class _Private(ast.NodeTransformer):
         return super().generic_visit(node)
 
 
+_MAY_CONTAIN_FUNCTIONS = (ast.stmt, ast.excepthandler, ast.match_case)
+
+
 @functools.lru_cache(maxsize=16)
 def _parsed(file: str, text: str) -> dict[tuple[str, int], ast.AsyncFunctionDef | ast.FunctionDef]:
     found: dict[tuple[str, int], ast.AsyncFunctionDef | ast.FunctionDef] = {}
-    for node in ast.walk(ast.parse(text, file)):
+    statements: list[ast.AST] = [ast.parse(text, file)]
+    for node in statements:  # grows while it is iterated over
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             found[node.name, first] = node
+        statements += (inner for inner in ast.iter_child_nodes(node) if isinstance(inner, _MAY_CONTAIN_FUNCTIONS))
     return found
 
 

@@ -1,0 +1,67 @@
+"""What a process loads until it serves: the less, the sooner it does."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workflow_core import workflow
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SETTINGS = {
+    "GORCHESTRATE_BACKEND": "cloud",
+    "GORCHESTRATE_ACCESS": "open",
+    "GORCHESTRATE_PROJECT": "p",
+    "GORCHESTRATE_LOCATION": "europe-west1",
+    "GORCHESTRATE_WORKER_URL": "https://worker.run.app",
+    "GORCHESTRATE_TASKS_ACCOUNT": "tasks@p.iam.gserviceaccount.com",
+    "FIRESTORE_EMULATOR_HOST": "127.0.0.1:1",
+    "CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:1",
+}
+
+
+def printed(code: str) -> list[str]:
+    """Returns the words that code prints in a fresh process of the cloud backend."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GORCHESTRATE_", "K_"))}
+    env = kept | SETTINGS | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "functions")))}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.split()
+
+
+def test_the_import_of_main_loads_what_definitions_and_a_service_need() -> None:
+    loaded = set(printed("import sys, main; print(*sys.modules)"))
+    assert {"pizza", "workflow_core.plain.compile", "cloud_adapter.hosting.service"} <= loaded
+    rooms = {".".join(name.split(".")[:2]) for name in loaded}
+    assert not rooms & {"cloud_adapter.engine", "cloud_adapter.stores", "cloud_adapter.queues", "workflow_core.machine"}
+    assert not rooms & {"workflow_core.execution", "workflow_core.diagrams", "workflow_core.library"}
+    assert not loaded & {"jwt", "cryptography", "google.api_core", "grpc", "cloud_adapter.http.problems"}
+
+
+def test_the_warm_up_loads_what_the_first_requests_need() -> None:
+    loaded = set(printed("import sys, main; main.service.warm_up(); print(*sys.modules)"))
+    http = {f"cloud_adapter.http.{name}" for name in ("api", "auth", "callers", "problems", "rate_limit", "worker")}
+    others = {
+        "cloud_adapter.hosting.cloud",
+        "cloud_adapter.observability.telemetry",
+        "cloud_adapter.observability.logs",
+    }
+    assert http | others | {"jwt", "google.cloud.firestore", "google.cloud.tasks_v2"} <= loaded
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_no_garbage_is_collected_while_a_class_is_compiled(is_enabled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(workflow, "_prepare", lambda *_: seen.append(gc.isenabled()))
+    try:
+        (gc.enable if is_enabled else gc.disable)()
+        type("Short", (workflow.Workflow,), {"__module__": __name__})
+        assert (seen, gc.isenabled()) == ([False], is_enabled)
+    finally:
+        gc.enable()
