@@ -101,8 +101,7 @@ def _run(
     now: datetime | None,
     machine: Machine | None,
 ) -> Machine | None:
-    """Moves the thread on from an instruction, in a transition of that ``kind``; None: it rests on this step already.
-    Returns the machine, if there is one."""
+    """Moves the thread on, in a transition of ``kind``; None: it rests on this step. Returns the machine, if any."""
     moves_left = MOVES_MAX
     while True:
         if type(instruction) is StepOp:
