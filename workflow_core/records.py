@@ -8,9 +8,11 @@ compiled after some of them; until then, it takes ten times as long.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -25,16 +27,20 @@ _T = TypeVar("_T", bound="DataclassInstance")
 
 def _record(
     *, eq: bool = True, frozen: bool = False, init: bool = True, kw_only: bool = False, slots: bool = False
-) -> Callable[[type[_T]], type[_T]]:
+) -> Callable[[type[_T]], Any]:
     """Like ``dataclass`` with these arguments."""
 
-    def decorate(cls: type[_T]) -> type[_T]:
+    def decorate(cls: type[_T]) -> Any:
         own = vars(cls)
-        made = dataclass(cls, init=False, repr=False, eq=False, kw_only=kw_only, slots=slots)
+        places = _places(cls, kw_only)
+        made: Any = _with_slots(cls, places) if slots else _with_defaults(cls, places)
+        made.__dataclass_fields__ = places
+        made.__dataclass_params__ = _FROZEN if frozen else _MUTABLE
+        made.__match_args__ = tuple(name for name, place in places.items() if place.init and not place.kw_only)
         methods: dict[str, Any] = {"__repr__": _repr}
         if init:
             methods["__init__"] = _compiled_late(made, "__init__", _init_source, _init)
-            made.__signature__ = _Signature()  # type: ignore[attr-defined]
+            made.__signature__ = _Signature()
         if eq:
             methods["__eq__"] = _compiled_late(made, "__eq__", _eq_source)
             methods["__hash__"] = _compiled_late(made, "__hash__", _hash_source) if frozen else None
@@ -52,6 +58,67 @@ def _record(
 
 if not TYPE_CHECKING:
     record = _record
+
+
+# --- classes ---------------------------------------------------------------------------------
+
+
+def _places(cls: Any, kw_only: bool) -> dict[str, Any]:
+    """Returns the fields of a class and of its bases. Annotations are texts, which ``dataclass`` reads much slower."""
+    places = {name: place for base in reversed(cls.__mro__[1:]) for name, place in _fields_of(base).items()}
+    for name, annotation in inspect.get_annotations(cls).items():
+        if annotation.startswith("ClassVar["):
+            continue
+        default: Any = getattr(cls, name, MISSING)
+        if isinstance(default, MemberDescriptorType):  # the slot of a base
+            default = MISSING
+        place: Any = default if isinstance(default, Field) else field(default=default)
+        places[name] = place
+        place.name, place.type, place._field_type = name, annotation, _FIELD
+        if place.kw_only is MISSING:
+            place.kw_only = kw_only
+    return places
+
+
+def _fields_of(cls: type) -> dict[str, Any]:
+    return getattr(cls, "__dataclass_fields__", {})
+
+
+def _with_slots(cls: Any, places: dict[str, Any]) -> Any:
+    """Returns the class with a slot for each field. Slots can only be given to a new class."""
+    inherited = {name for base in cls.__mro__[1:] for name in vars(base).get("__slots__", ())}
+    without = {"__dict__", "__weakref__", *places}
+    namespace = {name: value for name, value in vars(cls).items() if name not in without}
+    namespace["__slots__"] = tuple(name for name in places if name not in inherited)
+    made = type(cls)(cls.__name__, cls.__bases__, namespace)
+    made.__qualname__ = cls.__qualname__
+    return made
+
+
+def _with_defaults(cls: Any, places: dict[str, Any]) -> Any:
+    for name, place in places.items():
+        if isinstance(vars(cls).get(name), Field):
+            if place.default is MISSING:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, place.default)
+    return cls
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    pass
+
+
+@dataclass
+class _Mutable:
+    pass
+
+
+_FROZEN: Any = vars(_Frozen)["__dataclass_params__"]
+_MUTABLE: Any = vars(_Mutable)["__dataclass_params__"]
+_FIELD: Any = dataclasses._FIELD  # type: ignore[attr-defined]
+"""What ``fields`` looks for. It has no public name."""
 
 
 # --- methods that are compiled at their first call ------------------------------------------

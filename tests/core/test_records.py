@@ -58,6 +58,11 @@ def as_dataclass() -> tuple[type, type]:
     return Point, Named
 
 
+def subclass(base: type, *, frozen: bool) -> Any:
+    made = type("Made", (base,), {"__annotations__": {"z": "int"}, "z": 0})
+    return dataclass(frozen=frozen)(made)  # type: ignore[call-overload, unused-ignore]
+
+
 CALLS: dict[str, Callable[[Any, Any], object]] = {
     "repr": lambda point, named: repr(point(1)).rpartition(".")[2],
     "positional": lambda point, named: (point(1, 3).x, point(1, 3).y, point(1, 3).length),
@@ -81,6 +86,10 @@ CALLS: dict[str, Callable[[Any, Any], object]] = {
     "not in init": lambda point, named: point(1, length=3),
     "copy": lambda point, named: copy.copy(named(name="a")) == named(name="a"),
     "signature": lambda point, named: (str(inspect.signature(point)), str(inspect.signature(named))),
+    "frozen subclass": lambda point, named: subclass(point, frozen=True)(1, z=5).z,
+    "mutable subclass": lambda point, named: subclass(named, frozen=False)(name="a", z=5).z,
+    "frozen subclass of a mutable class": lambda point, named: subclass(named, frozen=True),
+    "mutable subclass of a frozen class": lambda point, named: subclass(point, frozen=False),
     "match": lambda point, named: point.__match_args__,
 }
 
