@@ -36,7 +36,8 @@ def _record(
         made: Any = _with_slots(cls, places) if slots else _with_defaults(cls, places)
         made.__dataclass_fields__ = places
         made.__dataclass_params__ = _FROZEN if frozen else _MUTABLE
-        made.__match_args__ = tuple(name for name, place in places.items() if place.init and not place.kw_only)
+        matched = tuple(name for name, place in places.items() if place.init and not place.kw_only)
+        made.__match_args__ = matched  # type: ignore[misc]
         methods: dict[str, Any] = {"__repr__": _repr}
         if init:
             methods["__init__"] = _compiled_late(made, "__init__", _init_source, _init)
