@@ -26,7 +26,7 @@ from cloud_adapter.engine.idempotency import stored_key
 from cloud_adapter.engine.kept_events import outcome_token
 from cloud_adapter.engine.operations import ACTIONS, REPAIRS, Operation
 from cloud_adapter.errors import Forbidden, InvalidRequest, OutcomeNotFound
-from cloud_adapter.http import graphs, health, openapi, problems, progress
+from cloud_adapter.http import graphs, health, problems, progress
 from cloud_adapter.http.authentication import OPEN, Authenticated, Authentication
 from cloud_adapter.http.bodies import read_json
 from cloud_adapter.http.callers import EVERYONE, AllowedCallers, Gate
@@ -330,6 +330,8 @@ class _Handlers:
         return reference(request, self.openapi(request))
 
     def openapi(self, request: Request) -> dict[str, Any]:
+        from cloud_adapter.http import openapi  # lazily, as the pages
+
         schemes, is_limited = self.authentication.schemes, self.rate_limit.rate is not None
         callbacks = self.engine.callbacks is not None and bool(self.engine.callbacks.base_url)
         access = openapi.DocumentAccess(principal_of(request), schemes, self.public, is_limited, callbacks)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from cloud_adapter.errors import InvalidRequest
-from workflow_core.diagrams import describe, mermaid
+from workflow_core.diagrams import describe
 from workflow_core.diagrams.live import Live
 from workflow_core.program.program import Program
 
@@ -54,6 +54,8 @@ def draw(program: Program, format: Format, live: Live | None = None) -> str:
 
             return svg.draw(program, live)
         case Format.MERMAID:
+            from workflow_core.diagrams import mermaid
+
             return mermaid.draw(program, live)
     statements = describe.statements(program) if live is None else live.statements
     return json.dumps(statements, ensure_ascii=False, separators=(",", ":"))

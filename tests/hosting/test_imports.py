@@ -52,6 +52,7 @@ def test_the_warm_up_loads_what_the_first_requests_need() -> None:
         "cloud_adapter.observability.telemetry",
         "cloud_adapter.observability.logs",
     }
+    assert not loaded & {"cloud_adapter.http.openapi", "cloud_adapter.http.pages.ui", "workflow_core.diagrams.mermaid"}
     assert http | others | {"jwt", "google.cloud.firestore", "google.cloud.tasks_v2"} <= loaded
 
 
