@@ -7,6 +7,7 @@ the memory.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -23,11 +24,12 @@ from workflow_core import Status
 LIVE = (Status.RUNNING, Status.WAITING, Status.PAUSED)
 """The statuses of instances that have not ended."""
 
-PAGE = 100
+PAGE = 200
 
-LOADS = 32
+LOADS = 64
 """How many instances are loaded at the same time, of all workflows together. Each status of a workflow that is read
-holds at most as many in memory."""
+holds at most as many in memory. On Firestore, one process can decode and check about 1,200 instances a second; at a
+distance of 50 ms it reaches that with so many. Reading each shard by itself would not be faster."""
 
 SCANS = 3
 """How many workflows are read at the same time."""
@@ -51,7 +53,7 @@ async def live_instances(store: Store) -> AsyncGenerator[Instance | Damaged]:
             yield instance
     last: Due | None = None
     while due := await store.due(datetime.max.replace(tzinfo=UTC), PAGE, after=last):
-        async for instance in reader.loaded([entry for entry in due if entry.status not in LIVE]):
+        async for instance in reader.loaded(_each([entry for entry in due if entry.status not in LIVE])):
             yield instance
         last = due[-1]
 
@@ -67,17 +69,18 @@ class _Reader:
         """Yields the live instances of a workflow."""
         newest = (await self.store.list(name, limit=1)).instances
         since = (newest[0].updated_at or EPOCH) - CLOCK_SKEW if newest else EPOCH
-        async with aclosing(_merged([self._listed(name, status) for status in LIVE], len(LIVE))) as found:
+        listings = [self.loaded(self._listed(name, status)) for status in LIVE]
+        async with aclosing(_merged(listings, len(LIVE))) as found:
             async for instance in found:
                 yield instance
         # A listing is ordered by the last update. An instance that is updated moves to a page that was already read, so
         # everything that was updated since the start is listed again.
-        async for instance in self._listed(name, since=since):
+        async for instance in self.loaded(self._listed(name, since=since)):
             yield instance
 
     async def _listed(
         self, workflow: str, status: str | None = None, since: datetime = EPOCH
-    ) -> AsyncGenerator[Instance | Damaged]:
+    ) -> AsyncGenerator[Summary | Damaged]:
         """Yields the live instances of a listing until the first one that was last updated before ``since``."""
         following: asyncio.Task[Page] | None = self._page(workflow, status, None)
         try:
@@ -88,8 +91,9 @@ class _Reader:
                     following = self._page(workflow, status, page.cursor)  # while this one is loaded
                 for what in page.damaged:
                     yield Damaged(workflow, what)
-                async for instance in self.loaded([entry for entry in recent if entry.status in LIVE]):
-                    yield instance
+                for entry in recent:
+                    if entry.status in LIVE:
+                        yield entry
         finally:
             if following is not None:
                 following.cancel()
@@ -101,14 +105,26 @@ class _Reader:
 
         return asyncio.create_task(read())
 
-    async def loaded(self, found: Sequence[Summary | Due]) -> AsyncGenerator[Instance | Damaged]:
-        """Yields the instances that still exist."""
-        for first in range(0, len(found), LOADS):
-            for instance in await asyncio.gather(*map(self._load, found[first : first + LOADS])):
-                if instance is not None:
+    async def loaded(self, found: AsyncGenerator[Summary | Due | Damaged]) -> AsyncGenerator[Instance | Damaged]:
+        """Yields those that still exist, in the same order. Later ones are loaded meanwhile."""
+        loading: deque[asyncio.Task[Instance | Damaged | None]] = deque()
+        try:
+            async with aclosing(found):
+                async for entry in found:
+                    loading.append(asyncio.create_task(self._load(entry)))
+                    if len(loading) == LOADS and (instance := await loading.popleft()) is not None:
+                        yield instance
+            while loading:
+                if (instance := await loading.popleft()) is not None:
                     yield instance
+        finally:
+            for task in loading:
+                task.cancel()
+            await asyncio.gather(*loading, return_exceptions=True)
 
-    async def _load(self, found: Summary | Due) -> Instance | Damaged | None:
+    async def _load(self, found: Summary | Due | Damaged) -> Instance | Damaged | None:
+        if isinstance(found, Damaged):
+            return found
         async with self._loads:
             try:
                 return await self.store.load(found.workflow, found.id)
@@ -116,6 +132,11 @@ class _Reader:
                 return Damaged(found.workflow, str(error))
             except InstanceNotFound:  # deleted in the meantime
                 return None
+
+
+async def _each(entries: Sequence[Due]) -> AsyncGenerator[Due]:
+    for entry in entries:
+        yield entry
 
 
 async def _merged(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +17,8 @@ from cloud_adapter.cli.check import PROGRESS_SECONDS, Progress
 from cloud_adapter.cli.stored_instances import check_store
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import Unavailable
+from cloud_adapter.stores.firestore.shards import Shards
+from cloud_adapter.stores.firestore.store import FirestoreStore
 from tests.simulation.store import Database, SimulatedStore
 from workflow_core import Execution, Status
 
@@ -30,18 +32,20 @@ class Wire:
     Attributes:
         running, most: how many calls of each kind run at the moment, and ran at most.
         fails: the kind of call that fails, from the tenth on.
+        turns: how many turns of the loop a call takes: those of the kind, or 5.
     """
 
-    def __init__(self, fails: str = "") -> None:
+    def __init__(self, fails: str = "", **turns: int) -> None:
         self.calls, self.running, self.most = Counter[str](), Counter[str](), Counter[str]()
         self.fails = fails
+        self.turns = turns
 
     async def __call__(self, name: str, land: Callable[[], Any]) -> Any:
         self.calls[name] += 1
         self.running[name] += 1
         self.most[name] = max(self.most[name], self.running[name])
         try:
-            for _ in range(5):
+            for _ in range(self.turns.get(name, 5)):
                 await asyncio.sleep(0)
             if name == self.fails and self.calls[name] > 10:
                 raise Unavailable("the test cut the call")
@@ -50,17 +54,22 @@ class Wire:
             self.running[name] -= 1
 
 
-@asynccontextmanager
-async def stored(wire: Wire) -> AsyncIterator[SimulatedStore]:
-    """A store of instances in every status; nothing is left running at the end."""
-    database = Database()
+def some_instances(workflows: int, statuses: Sequence[Status]) -> Iterator[Instance]:
     for number in range(WORKFLOWS * EACH):
-        workflow = f"w{number % WORKFLOWS}"
-        status = list(Status)[number % len(Status)]
+        workflow, status = f"w{number % workflows}", statuses[number % len(statuses)]
         at = NOW + timedelta(seconds=number)
         execution = Execution(f"i{number}", workflow, status=status, pc=1, created_at=at, updated_at=at)
         wake_at = NOW if status is Status.CANCELED and number % 2 else None
-        instance = Instance(workflow, f"i{number}", execution, "{}", wake_at=wake_at)
+        yield Instance(workflow, f"i{number}", execution, "{}", wake_at=wake_at)
+
+
+@asynccontextmanager
+async def stored(
+    wire: Wire, workflows: int = WORKFLOWS, statuses: Sequence[Status] = tuple(Status)
+) -> AsyncIterator[SimulatedStore]:
+    """A store of instances in these statuses; nothing is left running at the end."""
+    database = Database()
+    for instance in some_instances(workflows, statuses):
         database.write(instance, (), (), create=True)
     before = asyncio.all_tasks()
     yield SimulatedStore(database, wire)
@@ -95,6 +104,41 @@ def test_each_live_instance_is_read_side_by_side(monkeypatch: pytest.MonkeyPatch
     assert 1 < wire.most["list"] <= 2 * reading.SCANS * len(reading.LIVE), (
         "one page is read while another one is loaded"
     )
+
+
+def test_the_instances_of_several_pages_are_loaded_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "PAGE", 10)
+    monkeypatch.setattr(reading, "LOADS", 15)
+    wire = Wire(load=50)
+
+    async def main() -> None:
+        async with stored(wire, workflows=1, statuses=[Status.WAITING]) as store:
+            assert (
+                len({one.id async for one in reading.live_instances(store) if isinstance(one, Instance)})
+                == WORKFLOWS * EACH
+            )
+
+    asyncio.run(main())
+    assert wire.most["load"] == 15
+
+
+@pytest.mark.slow
+def test_each_live_instance_is_read_from_several_shards(
+    monkeypatch: pytest.MonkeyPatch, firestore_project: str
+) -> None:
+    monkeypatch.setattr(reading, "PAGE", 7)
+    monkeypatch.setattr(reading, "LOADS", 10)
+
+    async def main() -> None:
+        store = FirestoreStore(shards=Shards(4, True))
+        await asyncio.gather(*map(store.create, some_instances(WORKFLOWS, list(Status))))
+        found = {instance.id async for instance in reading.live_instances(store) if isinstance(instance, Instance)}
+        report = await check_store(store, [])
+        await store.close()
+        assert found == expected()
+        assert sum(report.checked.values()) == len(expected())
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("call", ["list", "load", "due"])
