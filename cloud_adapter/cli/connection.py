@@ -134,7 +134,8 @@ class Connection:
             raise self._no_api(f"status {response.status_code}, not JSON") from error
 
     def _no_api(self, why: object) -> InvalidRequest:
-        return InvalidRequest(f"no gorchestrate API at {self.where} ({why}): pass its root URL with --url")
+        start = "start it with gorchestrate dev, or " if self.where.startswith("http://127.0.0.1:") else ""
+        return InvalidRequest(f"no gorchestrate API at {self.where} ({why}): {start}pass its root URL with --url")
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)

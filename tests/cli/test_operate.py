@@ -87,11 +87,17 @@ def test_an_instance_is_paused_goes_on_and_is_canceled(http: Http, run: Run) -> 
     assert [line[1] for line in lines if "by Ann; a test" in line[-1]] == ["pause", "unpause", "cancel"]
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense"])
-def test_an_address_where_nobody_answers(url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("http://127.0.0.1:9", "): start it with gorchestrate dev, or pass its root URL"),
+        ("nonsense", "): pass its root"),
+    ],
+)
+def test_an_address_where_nobody_answers(url: str, hint: str) -> None:
     result = CliRunner().invoke(app, ["cancel", "pizza", "1", "--url", url])
     assert isinstance(result.exception, InvalidRequest)
-    assert "pass its root URL with --url" in str(result.exception)
+    assert hint in str(result.exception)
 
 
 def test_an_order_from_its_start_to_its_history(http: Http, run: Run) -> None:
