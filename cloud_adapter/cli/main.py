@@ -91,7 +91,8 @@ def new(
     console = SafeConsole(highlight=False, soft_wrap=True)
     for path in projects.create(directory, template):
         console.print(f"  {path}")
-    console.print(f"Now run: cd {shlex.quote(str(directory))} && pytest && gorchestrate dev main.py")
+    move = "" if directory == Path() else f"cd {shlex.quote(str(directory))} && "
+    console.print(f"Now run: {move}pytest && gorchestrate dev main.py")
 
 
 @app.command()

@@ -74,6 +74,12 @@ def test_the_path_that_is_printed_can_be_pasted(tmp_path: Path) -> None:
     assert subprocess.run(["/bin/sh", "-c", moved], cwd=tmp_path, check=False).returncode == 0
 
 
+def test_a_project_in_the_current_folder(tmp_path: Path) -> None:
+    made = run("new", ".", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert made.returncode == 0, made.stderr
+    assert "Now run: pytest && gorchestrate dev main.py" in made.stdout
+
+
 def test_the_version() -> None:
     printed = run("--version")
     assert (printed.returncode, printed.stdout) == (0, f"gorchestrate {version('gorchestrate')}\n")
