@@ -384,7 +384,15 @@ def build(spec: list[Spec]) -> type[Fields]:
 
 class Builder:
     """Builds the statements of a drawn definition. What a subclass overrides is marked as a hook: it may add to how
-    user code runs, not to what it does to the fields."""
+    user code runs, not to what it does to the fields.
+
+    Attributes:
+        child_class: the class of children, or its name.
+        shared: the names of fields whose values children get.
+    """
+
+    child_class: Any = "child"
+    shared: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.count = 0
@@ -600,9 +608,9 @@ class Builder:
 
         return Child(
             name,
-            "child",
+            self.child_class,
             id=(lambda w: f"c-{len(w.log) // 3}") if id == "log" else None,
-            input=lambda w: {field: getattr(w, field)},
+            input=lambda w: {name: getattr(w, name) for name in (field, *self.shared)},
             then=None if detached else self.taken(name, then),
             detached=detached,
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.ports import Task
 from tests.core.generate import FirstError
-from workflow_core import ActivityContext, AttemptOver
+from workflow_core import ActivityContext, AttemptOver, Principal
 from workflow_core.wait_types import AnyTimedWait
 
 if TYPE_CHECKING:
@@ -147,8 +147,19 @@ class Actor:
         return run
 
 
+@dataclass(eq=False, kw_only=True)
 class Operator(Actor):
     """A request of an operator."""
+
+    principal: Principal | None = None
+
+
+class Question(Actor):
+    """A request for the outcome of an event that was kept."""
+
+
+class Denied(Actor):
+    """A request that must be refused."""
 
 
 @dataclass(eq=False, kw_only=True)

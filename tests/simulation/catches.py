@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -55,7 +56,9 @@ class Catches:
             if isinstance(instruction, CodeOp):
                 return landed  # a ``raise`` of a plain definition, which the tree of the model has, too
             _, caught = self._by_execution.setdefault(id(machine.execution), (machine.execution, []))
-            caught.append(Catch(thread.id, instruction.name, error))
+            told = copy(error)
+            told.__notes__ = []  # which have the name of the statement in this revision
+            caught.append(Catch(thread.id, instruction.name, told))
             return landed
 
         with patch.object(instructions, "_caught", catching):

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.engine.events import BUFFERED, LATER
-from cloud_adapter.engine.operations import ACTIONS
+from cloud_adapter.engine.operations import ACTIONS, Operation
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import (
     Busy,
@@ -33,6 +33,8 @@ from tests.simulation.mistakes import MISTAKEN
 from tests.simulation.model.events import KEPT
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import require
+from tests.simulation.outcomes import ask_for_outcome
+from tests.simulation.principals import member
 from tests.simulation.processes import Process
 from tests.simulation.requests import LOST, Call, Group, Request
 from tests.simulation.typed import drawn
@@ -70,6 +72,8 @@ class Client:
         self.spoilt = world.scenario.stream(f"spoilt events of {name}")
         self.patient = world.scenario.stream(f"patience of {name}")
         self.odd = world.scenario.stream(f"odd events of {name}")
+        self.principal = member(world.scenario, world.settings, name)
+        self.outcomes = world.scenario.stream(f"outcomes of {name}")
         self.requests = min(self.rng.randrange(1, 9), world.scenario.requests)
         self.creates = creates
         self.operates = operates
@@ -165,8 +169,8 @@ class Client:
             process = self.world.hosting.any_process(self.rng)
             if process is not None:
                 seen, started, commits = self.pc, self.world.timeline.now, self.model.commits
-                actor = Operator(process, f"{process.name} {action} for {self.name}")
-                operate = partial(process.engine.operate, self.model.workflow, self.model.id, ACTIONS[action]())
+                actor = Operator(process, f"{process.name} {action} for {self.name}", principal=self.principal)
+                operate = partial(self.operation, process, ACTIONS[action]())
                 answer = await self.ask(actor, operate)
                 if isinstance(answer, View):
                     self.check_view(answer, seen)
@@ -188,13 +192,19 @@ class Client:
                     return
             await self.world.wait(self.rng.uniform(0.1, 20))
 
+    async def operation(self, process: Process, operation: Operation) -> View:
+        """The request for an operation, as the process serves it."""
+        ref = self.model.workflow, self.model.id
+        return await process.engine.operate(*ref, operation, principal=self.principal)
+
     async def look(self) -> View | None:
         process = self.world.hosting.any_process(self.rng)
         started, seen = self.world.timeline.now, self.pc
         if process is None:
             return None
         actor = Actor(process, f"{process.name} view for {self.name}")
-        answer = await self.ask(actor, lambda: process.engine.get(self.model.workflow, self.model.id))
+        ref = self.model.workflow, self.model.id
+        answer = await self.ask(actor, lambda: process.engine.get(*ref, principal=self.principal))
         if isinstance(answer, View):
             self.check_view(answer, seen)
             return answer
@@ -248,13 +258,15 @@ class Client:
     async def send(self, process: Process, request: Request) -> Any:
         self.calls += 1
         name = f"{process.name} {request.event or 'create'} for {self.name}.{self.calls}"
-        call = Call(process, name, request=request, started=self.world.timeline.now, seen_pc=self.pc)
+        about = {"request": request, "started": self.world.timeline.now, "seen_pc": self.pc}
+        call = Call(process, name, principal=self.principal, **about)  # type: ignore[arg-type]
         landed_before = list(request.group.commits)
         engine = process.engine
 
         async def perform() -> Any:
             if not request.event:
-                return await engine.create(self.model.workflow, self.model.id, request.body, key=request.key)
+                about = {"key": request.key, "principal": self.principal}
+                return await engine.create(self.model.workflow, self.model.id, request.body, **about)
             return await engine.handle_event(
                 self.model.workflow,
                 self.model.id,
@@ -264,6 +276,7 @@ class Client:
                 thread_id=request.thread_id,
                 wait_id=request.wait_id,
                 outcome=request.outcome,
+                principal=self.principal,
             )
 
         answer = await self.ask(call, perform)
@@ -273,6 +286,8 @@ class Client:
             self.check_error(call, answer, landed_before)
         else:
             self.check_answer(call, answer)
+            if answer == LATER and self.outcomes.random() < 0.5:
+                await ask_for_outcome(self, request)
         return answer
 
     async def ask(self, actor: Actor, perform: Any) -> Any:

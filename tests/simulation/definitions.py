@@ -78,6 +78,7 @@ class Definitions:
         flows, children: one class for each revision.
         bad_revision: the number of the one that knows no statement, if there is one.
         least_delays: by workflow and activity, how long an attempt may take, or be silent.
+        shared: the names of fields whose values children get.
         modeled: by workflow, what the model runs.
     """
 
@@ -92,10 +93,12 @@ class Definitions:
             specs = {name: reduced(spec) for name, spec in specs.items()}
         search_by: tuple[str, ...] = ("x", "y") if settings.is_searched else ()
         search_by += tuple(SAMPLES) if settings.is_searched and settings.has_typed_fields else ()
+        self.shared = ("pin",) if settings.has_codec and not settings.is_plain else ()
         revisions = range(3 if settings.is_renamed else scenario.choice("revisions", (1, 1, 2)))
-        kind = partial(_built, scenario, settings, search_by)
+        kind = partial(_built, scenario, settings, search_by, self.shared)
         self.children = [kind("child", specs["child"], revision) for revision in revisions]
-        by_class = self.children if settings.has_rare_statements or settings.is_plain else ["child"] * len(revisions)
+        knows_class = settings.has_rare_statements or settings.is_plain or bool(self.shared)
+        by_class = self.children if knows_class else ["child"] * len(revisions)
         self.flows = [
             kind("flow", specs["flow"], revision, child_class=child)
             for revision, child in zip(revisions, by_class, strict=True)
@@ -113,16 +116,18 @@ class Definitions:
                         search_by,
                         knows_none=True,
                         is_typed=settings.has_typed_fields,
+                        is_guarded=settings.has_principals,
                         child_class=self.children[0],
+                        shared=self.shared,
                         plain_rng_of=_plain_rng_of(scenario, settings, name),
                     )
                 )
         self.least_delays = {
             name: _limits_of(one) for name, (one, *_) in zip(specs, (self.flows, self.children), strict=True)
         }
+        forms = {"is_typed": settings.has_typed_fields, "is_plain": settings.is_plain}
         self.modeled = {
-            name: flows.build_model(spec, name, is_typed=settings.has_typed_fields, is_plain=settings.is_plain)
-            for name, spec in specs.items()
+            name: flows.build_model(spec, name, shared=self.shared, **forms) for name, spec in specs.items()
         }
 
     def first_revision(self, workflow: str) -> type[Workflow]:
@@ -133,6 +138,7 @@ def _built(
     scenario: Scenario,
     settings: Settings,
     search_by: tuple[str, ...],
+    shared: tuple[str, ...],
     name: str,
     spec: list[generate.Spec],
     revision: int,
@@ -149,8 +155,10 @@ def _built(
         mistakes=_mistakes_of(scenario, name) if settings.has_mistakes else None,
         renames=settings.is_renamed,
         is_typed=settings.has_typed_fields,
+        is_guarded=settings.has_principals,
         delay_max=40 * settings.limits.horizon.total_seconds(),
         child_class=child_class,
+        shared=shared,
         plain_rng_of=_plain_rng_of(scenario, settings, name),
     )
 

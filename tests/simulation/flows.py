@@ -20,10 +20,13 @@ from tests.simulation.actors import CURRENT
 from tests.simulation.mistakes import Mistakes, is_mistaken, spoilt_result
 from tests.simulation.plain_source import ADDED_NAME, Printer, plain_class
 from tests.simulation.plain_trees import PlainNames
+from tests.simulation.principals import ACCESS
 from tests.simulation.rare import NUMBER, RareStatements
 from tests.simulation.renaming import renamed
-from tests.simulation.typed import Typed
+from tests.simulation.typed import Typed, sealed, sealing
 from workflow_core import (
+    Access,
+    Activity,
     ActivityContext,
     EventRejected,
     EventRequest,
@@ -74,7 +77,9 @@ def build(
     knows_none: bool = False,
     delay_max: float = float("inf"),
     is_typed: bool = False,
+    is_guarded: bool = False,
     child_class: Any = "child",
+    shared: tuple[str, ...] = (),
     plain_rng_of: Callable[[str], Random] | None = None,
 ) -> type[Fields]:
     """The instrumented workflow of a drawn definition; its times are drawn from ``rng``.
@@ -85,7 +90,9 @@ def build(
         mistakes: puts mistakes into the code.
         knows_none: its statements all have other names, so it has none of those that instances are at.
         is_typed: it has fields of many types.
+        is_guarded: it has roles.
         child_class: the class of children, or its name.
+        shared: the names of fields whose values children get.
         delay_max: how long a timeout may wait at most, in seconds.
         renames: each revision has other names, and a version of its own.
         plain_rng_of: if given, it is an ``async def run``; see ``plain_source.Printer``.
@@ -94,7 +101,8 @@ def build(
     base = TypedAnswering if is_typed else base
     made = _Instrumented if plain_rng_of is None else _InstrumentedPlain
     instrumented = made(rng, revision, slow=slow, mistakes=mistakes, delay_max=delay_max)
-    instrumented.has_threads, instrumented.child_class = threads, child_class
+    instrumented.has_threads, instrumented.child_class, instrumented.is_typed = threads, child_class, is_typed
+    instrumented.shared = shared
     instrumented.before_names = "other " if knows_none else ""
 
     if isinstance(instrumented, _InstrumentedPlain):
@@ -104,9 +112,13 @@ def build(
 
     answer: Any = Answering.result if mistakes is None else mistakes.result(Answering.result)
 
+    rules = ACCESS if is_guarded else Access()
+
     class Flow(base, name=name, version=version):  # type: ignore[call-arg, misc, valid-type]
         trace: ClassVar[list[str]] = []
         search_fields = search_by
+        access = rules
+        create_fields = tuple(base.model_fields)
 
         def result(self) -> Any:
             return answer(self)
@@ -134,7 +146,9 @@ def _migrating(revision: int) -> type[Answering]:
     return Migrating
 
 
-def build_model(spec: list[Spec], name: str, *, is_typed: bool, is_plain: bool) -> type[Answering]:
+def build_model(
+    spec: list[Spec], name: str, *, is_typed: bool, is_plain: bool, shared: tuple[str, ...]
+) -> type[Answering]:
     """What the model runs: not compiled, as compiling takes longer than a run."""
     base = TypedAnswering if is_typed else Answering
 
@@ -142,7 +156,9 @@ def build_model(spec: list[Spec], name: str, *, is_typed: bool, is_plain: bool) 
         trace: ClassVar[list[str]] = []
 
     Modeled.__workflow_name__ = name
-    Modeled.definition = (PlainNames if is_plain else RareStatements)().section(spec)
+    builder = (PlainNames if is_plain else RareStatements)()
+    builder.shared = shared
+    Modeled.definition = builder.section(spec)
     return Modeled
 
 
@@ -156,6 +172,7 @@ class _Instrumented(RareStatements):
         self.mistakes = mistakes
         self.delay_max = delay_max
         self.before_names = ""
+        self.is_typed = self.seals = False
         self.has_threads = False
         self.drafts: dict[str, Any] = {}
         self.methods: dict[str, Any] = {}
@@ -224,6 +241,8 @@ class _Instrumented(RareStatements):
         return items if self.mistakes is None else self.mistakes.collection(name, items)
 
     def given(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        if self.seals:
+            function = sealing(function)
         return function if self.mistakes is None else self.mistakes.returns(function, object())
 
     def taken(self, name: str, then: Callable[..., Any]) -> Callable[..., Any]:
@@ -249,10 +268,16 @@ class _Instrumented(RareStatements):
 
         return picky
 
+    def work(self, field: str, risky: bool, *, takes_result: bool = True) -> Activity:
+        self.seals = self.is_typed
+        made = super().work(field, risky, takes_result=takes_result)
+        self.seals = False
+        return made
+
     def activity(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
-        if self.has_threads and heartbeat is None:
-            return self.activity_in_thread(function)
-        return self.activity_in_time(function, heartbeat)
+        in_thread = self.has_threads and heartbeat is None
+        made = self.activity_in_thread(function) if in_thread else self.activity_in_time(function, heartbeat)
+        return sealed(made) if self.seals else made
 
     def activity_in_time(self, function: Callable[..., Any], heartbeat: timedelta | None) -> Callable[..., Any]:
         async def in_time(number: int, context: ActivityContext) -> int:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -49,6 +50,7 @@ class Kept:
         authors: the calls that have kept each event first, by the instance and the token of the event.
         answered: when their senders were told so.
         decided: those that were decided.
+        recorded_outcomes: what was recorded of them: an answer, or an error; and until when.
     """
 
     def __init__(self, world: World) -> None:
@@ -56,6 +58,7 @@ class Kept:
         self.authors: dict[tuple[str, str], Call] = {}
         self.answered: dict[tuple[str, str], float] = {}
         self.decided: set[tuple[str, str]] = set()
+        self.recorded_outcomes: dict[tuple[str, str], tuple[dict[str, Any], datetime]] = {}
 
     def answer(self, call: Call) -> None:
         """A client is told that its event was kept."""
@@ -74,9 +77,22 @@ class Kept:
             require((id, call.token) not in self.decided, f"{call.name} is decided twice")
             self.decided.add((id, call.token))
 
-    def check_outcomes(self, calls: list[Call], records: list[KeyRecord]) -> None:
+    def outcome(self, id: str, token: str) -> dict[str, Any] | None:
+        """What has become of an event; None: it waits."""
+        return self.recorded_outcomes.get((id, token), (None, None))[0]
+
+    def is_forgotten(self, id: str, token: str, now: datetime) -> bool:
+        """Whether a process may no longer know what has become of an event."""
+        until = self.recorded_outcomes.get((id, token), (None, None))[1]
+        return until is not None and until <= now + timedelta(seconds=2 * self.world.settings.skew)
+
+    def check_outcomes(self, id: str, calls: list[Call], records: list[KeyRecord]) -> None:
         """The outcomes that a write records are those of the events that it decides."""
         kept = sorted(call.token for call in calls if isinstance(call, KeptCall))
+        for record in records:
+            outcome = json.loads(record.response)
+            known = {name: outcome[name] for name in ("answer", "error") if name in outcome}
+            self.recorded_outcomes[id, record.key.removeprefix(OUTCOME)] = known, record.expires_at
         require(kept == sorted(record.key.removeprefix(OUTCOME) for record in records), f"outcomes of {kept}")
 
     def check_outcome(self, call: KeptCall, output: Any, record: KeyRecord) -> None:
@@ -134,6 +150,7 @@ class Kept:
                 token = kept.request.outcome
                 author = self.authors[session.instance.id, token]
                 about: Any = {"request": author.request, "started": author.started, "seen_pc": author.seen_pc}
+                about["principal"] = author.principal
                 process, name = CURRENT.get().process, f"kept {author.name}"
                 call = KeptCall(
                     process, name, token=token, is_buffered=kept.is_buffered, refused=author.refused, **about

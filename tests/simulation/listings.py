@@ -100,7 +100,8 @@ class Lister(Client):
         if process is None:
             return None
         actor = Actor(process, f"{process.name} list for {self.name}")
-        answer = await self.ask(actor, partial(process.engine.list, self.model.workflow, **filters))
+        listed = partial(process.engine.list, self.model.workflow, principal=self.principal)
+        answer = await self.ask(actor, partial(listed, **filters))
         if isinstance(answer, Page):
             require(not self.is_wrong(filters), f"{filters} is listed")
             require(len(answer.instances) <= filters.get("limit", 50), f"{filters} gives too many instances")

@@ -145,8 +145,8 @@ class Repairer(Client):
             if process is not None:
                 seen, commits = self.pc, self.model.commits
                 name = f"{process.name} {operation.name} for {self.name}"
-                actor = Repair(process, name, operation=operation)
-                perform = partial(process.engine.operate, self.model.workflow, self.model.id, operation)
+                actor = Repair(process, name, operation=operation, principal=self.principal)
+                perform = partial(self.operation, process, operation)
                 answer = await self.ask(actor, perform)
                 if isinstance(answer, View):
                     require(choose != self.invalid, f"{operation} is carried out")

@@ -23,6 +23,7 @@ from cloud_adapter.ports import Task
 from tests.simulation.actors import CURRENT, LANE, Actor, Killed
 from tests.simulation.store import SimulatedStore
 from tests.simulation.threads import simulated_pools
+from tests.simulation.vault import SimulatedCodec
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -56,6 +57,7 @@ class Process:
             rng=rng,
             run_sync=self.pools.steps if self.pools else in_thread,
             run_activity_sync=self.pools.activities if self.pools else None,
+            codec=SimulatedCodec(self) if world.settings.has_codec else None,
         )
 
     # --- the ports: the clock and the queue ----------------------------------------------

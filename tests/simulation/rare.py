@@ -108,13 +108,7 @@ def _other(tape: Tape) -> Spec:
 
 
 class RareStatements(Builder):
-    """Builds them.
-
-    Attributes:
-        child_class: the class of children, where it is known.
-    """
-
-    child_class: Any = "child"
+    """Builds them."""
 
     def plain_activity(self, function: Callable[[], int]) -> Callable[[], int]:
         """Hook: the synchronous function of an activity that gets nothing."""

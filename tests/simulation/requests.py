@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.actors import Actor
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import require
+from workflow_core import Principal
 
 if TYPE_CHECKING:
     from tests.simulation.model.instance import Model
@@ -74,3 +75,4 @@ class Call(Actor):
     started: float
     seen_pc: int
     refused: bool = False
+    principal: Principal | None = None

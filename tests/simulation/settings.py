@@ -31,6 +31,8 @@ class Settings:
         has_rare_statements: the definitions are of rarer statements.
         has_library: applications keep instances by the library alone, beside those of the engine.
         has_typed_fields: the definitions have fields of many types, by which clients list instances.
+        has_codec: the secrets of typed fields and of inputs are encrypted before they are stored.
+        has_principals: the workflows have roles, and each request has a principal.
         has_visitors: people look at the pages of instances, and do what these offer.
         is_contended: each instance counts as contended for, so that results come by way of its inbox.
         prompt: nothing takes long; tasks are given up after a minute.
@@ -67,6 +69,8 @@ class Settings:
         self.has_library, self.has_visitors = scenario.has("library"), scenario.has("visitors")
         is_looked_at = (self.is_searched or self.has_visitors) and not scenario.has("renaming")
         self.has_typed_fields = is_looked_at and chance("typed fields", 0.7)
+        self.has_codec = self.has_typed_fields and chance("encryption", 0.5)
+        self.has_principals = is_looked_at and not self.is_plain and chance("principals", 0.5)
         self.is_contended = chance("contention", 0.4)
         self.prompt = chance("promptness", 0.3)
         self.queue_drags = not self.prompt and chance("slow queue", 0.1)

@@ -29,7 +29,8 @@ from cloud_adapter.engine.sync_pool import SyncPool
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, RESUME_PATH, TIMEOUT_PATH
 from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.errors import Unavailable
-from tests.simulation.actors import CURRENT, Actor, Delivery, Operator
+from tests.simulation.actors import CURRENT, Actor, Delivery, Denied, Operator, Question
+from tests.simulation.acts import ARRIVAL
 from tests.simulation.model.attempts import DELAY_SECONDS_MAX
 from tests.simulation.model.violations import Violation
 from workflow_core import NewerVersion
@@ -72,10 +73,15 @@ def _needs(actor: Actor) -> Needs:
     if isinstance(actor, Delivery):
         needs = NEEDS[actor.delivered.path]
         return replace(needs, tasks=needs.tasks + _stops(actor), reads=actor.traffic.too_large)
+    if isinstance(actor, Denied):
+        return Needs(1, reads=2, inboxes=2)
+    if isinstance(actor, Question):
+        return Needs(0, reads=2, inboxes=2)
+    has_principal = int(getattr(actor, "principal", None) is not None)  # what it may do takes a read, in some cases
     if isinstance(actor, Operator):
-        return Needs(1, inboxes=1)
+        return Needs(1, reads=has_principal, inboxes=1)
     if getattr(actor, "request", None):
-        return Needs(1, reads=int(not actor.request.event))  # type: ignore[attr-defined]
+        return Needs(1, reads=int(not actor.request.event) or has_principal)  # type: ignore[attr-defined]
     return Needs(0, reads=1 + len(actor.traffic.due), tasks=actor.traffic.recovered)
 
 
@@ -174,6 +180,7 @@ def counted(world: World) -> Iterator[None]:
 
     def putting_last(line: Line, item: Item) -> None:
         item.context[CURRENT].traffic.again += 1  # its handler was interrupted
+        item.context[ARRIVAL].has_waited = True
         put_last(line, item)
 
     def failing(item: Item, error: Exception) -> None:

@@ -6,15 +6,18 @@ No statement changes them: a creation gives them their values, and an operator.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, time
 from decimal import Decimal
+from inspect import iscoroutinefunction
 from random import Random
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, RootModel, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel, SecretStr
 
 from tests.core.generate import Fields
+from workflow_core import ActivityContext
 
 
 def _picky(text: str) -> str:
@@ -49,6 +52,35 @@ class Typed(Fields):
     code3: int | str = 5
     code4: int | str = 5
     code5: int | str = 5
+
+
+class Sealed(BaseModel):
+    """The input of an activity, with a secret."""
+
+    number: int
+    pin: SecretStr
+
+
+def sealing(given: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that gives an input with the secret of the workflow."""
+    return lambda w: Sealed(number=given(w), pin=w.pin)
+
+
+def sealed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of an activity that gets such an input."""
+    if iscoroutinefunction(function):
+
+        async def in_time(given: Sealed, context: ActivityContext) -> int:
+            output: int = await function(given.number, context)
+            return output
+
+        return in_time
+
+    def at_once(given: Sealed, context: ActivityContext) -> int:
+        output: int = function(given.number, context)
+        return output
+
+    return at_once
 
 
 @dataclass(frozen=True)

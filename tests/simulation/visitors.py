@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import KeyRecord
+from cloud_adapter.engine.idempotency import stored_key
 from cloud_adapter.engine.operations import ACTIONS, Action, Terminate
 from cloud_adapter.engine.view import View
 from cloud_adapter.errors import Busy, InstanceEnded, InstanceNotFound, TooLarge, Unavailable
@@ -18,6 +19,7 @@ from tests.simulation.actors import Actor, Operator
 from tests.simulation.clients import PATIENCE_SECONDS, Client
 from tests.simulation.mistakes import MISTAKEN
 from tests.simulation.model.violations import require, require_equal
+from tests.simulation.principals import member
 from tests.simulation.requests import LOST
 from tests.simulation.typed import shown
 from workflow_core import DuplicateThread, InvalidInput, RepairRefused, UnknownStatement, WorkflowError
@@ -74,8 +76,9 @@ class Visitor(Client):
             kind.from_json(b'{"dry_run": "perhaps"}')
         except InvalidInput:
             operation = kind.from_json(TRIAL)
-        actor = Operator(process, f"{process.name} trial of {kind.name} for {self.name}")
-        answer = await self.ask(actor, partial(process.engine.operate, self.model.workflow, self.model.id, operation))
+        name = f"{process.name} trial of {kind.name} for {self.name}"
+        actor = Operator(process, name, principal=self.principal)
+        answer = await self.ask(actor, partial(self.operation, process, operation))
         changed = self.model.commits != commits or self.pc != execution.pc
         if isinstance(answer, View):
             is_offered = kind.is_offered(execution)
@@ -95,10 +98,12 @@ class Visitor(Client):
         """Asks what a form that was sent before has come to."""
         engine, key = process.engine, self.rng.choice((f"{self.model.id}-a-create", f"{self.model.id}-a-{number}"))
         actor = Actor(process, f"{process.name} key {key} for {self.name}")
-        calls = (partial(engine.recorded, self.model.workflow, self.model.id, key), engine.check_store)
+        sender = member(self.world.scenario, self.world.settings, f"{self.model.id}-a")
+        recorded = partial(engine.recorded, self.model.workflow, self.model.id, key, principal=sender)
+        calls = (recorded, engine.check_store)
         answer: Any = await self.ask(actor, self.rng.choice(calls))
         if isinstance(answer, KeyRecord):
-            require_equal("the key of the record", answer.key, key)
+            require_equal("the key of the record", answer.key, stored_key(key, sender))
         elif answer is not None:
             self.check_excuse("a look", answer)
 

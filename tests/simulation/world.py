@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.document import InboxEntry, Instance, KeyRecord
 from cloud_adapter.engine.inbox import UNCOLLECTED_AFTER
 from cloud_adapter.errors import DamagedDocument
 from cloud_adapter.ports import Task
@@ -34,6 +34,7 @@ from tests.simulation.mistakes import failure
 from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import Violation, require
 from tests.simulation.operators import Repairer
+from tests.simulation.outsiders import Outsider
 from tests.simulation.patches import contended, logged_bugs
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.renaming import first_name, translated, translated_acts
@@ -44,6 +45,7 @@ from tests.simulation.store import Database
 from tests.simulation.strangers import Stranger
 from tests.simulation.threads import late_threads
 from tests.simulation.traffic import counted
+from tests.simulation.vault import Vault
 from tests.simulation.visitors import Visitor
 from workflow_core import WorkflowError
 
@@ -75,6 +77,7 @@ class World:
         self.timeline = Timeline()
         self.loop = Loop.make()
         self.database = Database()
+        self.vault = Vault()
         self.acts = Acts()
         self.sent: Counter[str] = Counter()
         self.acting: Actor | None = None
@@ -107,6 +110,7 @@ class World:
             self.clients += [Client(self, self.models[id], f"{id}-{letter}") for letter in letters]
             self.clients += [Lister(self, self.models[id])] if settings.is_searched else []
             self.clients += [Repairer(self, self.models[id])] if settings.is_repaired else []
+            self.clients += [Outsider(self, self.models[id])] if settings.has_principals else []
             self.clients += (
                 [Visitor(self, self.models[id]), Stranger(self, self.models[id])] if settings.has_visitors else []
             )
@@ -127,6 +131,10 @@ class World:
             self.clients.append(Repairer(self, model))
             self._invite(self.clients[-1])
         return model
+
+    def inbox(self, workflow: str, id: str) -> list[InboxEntry]:
+        """The entries of an inbox, without encryption."""
+        return [self.vault.entry(entry) for entry in self.database.inbox(workflow, id)]
 
     # --- time and chance -----------------------------------------------------------------
 
@@ -203,6 +211,9 @@ class World:
         assert self.acting is not None
         acts, tasks, caught = held
         self.commits += 1
+        if self.settings.has_codec:
+            old, keys = old and self.vault.instance(old), [self.vault.record(key, new.workflow, new.id) for key in keys]
+            new = self.vault.instance(new)
         model = self.models.get(new.id) or self._adopt(new)
         model.learn_names(new)
         model.caught = [(catch.thread, first_name(catch.statement), catch.error) for catch in caught]

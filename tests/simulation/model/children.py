@@ -154,7 +154,7 @@ class Children:
         """Whether its end lies in the inbox of its parent."""
         parent = self.model.parent
         assert parent is not None
-        entries = self.model.world.database.inbox(parent.workflow, parent.id)
+        entries = self.model.world.inbox(parent.workflow, parent.id)
         name = entry_name("end", parent.wait_id, parent.event)
         about = {"kind": "end", "wait_id": parent.wait_id, "event": parent.event}
         return any(entry.name == name and about.items() <= json.loads(entry.body).items() for entry in entries)
@@ -194,7 +194,7 @@ class Children:
         """Checks that the inbox contains nothing that a thread waits for, and nothing at all if recovery comes for
         what was posted twice."""
         world = self.model.world
-        left = world.database.inbox(self.model.workflow, self.model.id)
+        left = world.inbox(self.model.workflow, self.model.id)
         waits = [wait for thread in stored.execution.threads for wait in thread.waits if stored.execution.live]
         for entry in left:
             body = json.loads(entry.body)

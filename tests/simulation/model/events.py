@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.engine.idempotency import sent_key
 from cloud_adapter.history import HistoryEntry
 from tests.simulation.model.executor import Offer
 from tests.simulation.model.leases import DELIVERIES, is_call
@@ -53,11 +54,11 @@ class Events:
 
     def recorded(self, moves: Sequence[Move], keys: Sequence[KeyRecord], new: Instance) -> None:
         """The keys of requests are recorded: they must be new, or have expired."""
-        until = {key.key: key.expires_at for key in keys}
+        until = {sent_key(key.key): key.expires_at for key in keys}
         assert new.execution.updated_at is not None
         calls: list[Any] = [act.actor for act, _ in moves if is_call(act.actor) and act.kind != "created"]
         self.outcomes = {key.key.partition("\t")[2]: key for key in keys if is_outcome(key)}
-        self.model.world.kept.check_outcomes(calls, list(self.outcomes.values()))
+        self.model.world.kept.check_outcomes(self.model.id, calls, list(self.outcomes.values()))
         for act, _ in moves:
             request = getattr(act.actor, "request", None)
             if request is not None and request.key is not None and act.kind not in WITHOUT_EFFECT:

@@ -33,6 +33,7 @@ from tests.simulation.model.tasks import Tasks
 from tests.simulation.model.user_code import UserCode
 from tests.simulation.model.violations import require
 from tests.simulation.model.writes import Move, Writes
+from tests.simulation.principals import check_author
 from tests.simulation.renaming import first_name
 from workflow_core import Parent, Status
 from workflow_core.events import stable_key
@@ -166,6 +167,7 @@ class Model:
                 self.executor.pc += 1
             else:
                 failed_before = self.executor.failed and act.kind != "retry"
+                check_author(act.actor, act.entry)
                 self._follow(act, act.entry, old, new)
                 self.executor.settle()
                 newly = self.executor.failed and not failed_before

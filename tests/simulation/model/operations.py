@@ -61,7 +61,8 @@ class Operations:
         require(actor not in self._done, f"{actor.name} is carried out twice")
         self._done.add(actor)
         require(not asked.dry_run, f"{actor.name} was to change nothing")
-        require((asked.name, asked.by, asked.reason) == (entry.kind, entry.by, entry.reason), f"{asked} became {entry}")
+        by = entry.claimed if entry.by_id else entry.by
+        require((asked.name, asked.by, asked.reason) == (entry.kind, by, entry.reason), f"{asked} became {entry}")
         if entry.kind == "goto":
             require((asked.thread, asked.statement) == (entry.thread, entry.statement), f"{asked} became {entry}")
         changed = asked.pc not in (None, self.model.executor.pc)

@@ -9,10 +9,11 @@ response. An act outside the lane, or under a lease, is alone in its write.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cloud_adapter import history as limits
 from cloud_adapter.document import Instance, KeyRecord
+from cloud_adapter.engine.idempotency import stored_key
 from cloud_adapter.history import OPERATIONS
 from tests.simulation.acts import Act
 from tests.simulation.model.leases import OVER_LEASES, is_done_under_lease
@@ -109,6 +110,6 @@ class Writes:
     @staticmethod
     def _check_keys(moves: Sequence[Move], keys: Sequence[KeyRecord]) -> None:
         """Each request's key is recorded in the very write that it takes effect in."""
-        requests = [getattr(act.actor, "request", None) for act, _ in moves]
-        used = [request.key for request in requests if request is not None and request.key is not None]
+        calls: list[Any] = [act.actor for act, _ in moves if hasattr(act.actor, "request")]
+        used = [stored_key(call.request.key, call.principal) or "" for call in calls if call.request.key is not None]
         require_equal("keys", sorted(key.key for key in keys if not is_outcome(key)), sorted(used))
