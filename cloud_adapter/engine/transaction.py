@@ -188,7 +188,7 @@ class Transactor:
             await self.committer.store.discard(entries[:1])
             return True
         again = await self.committer.load(self.ref)
-        if again.instance.version != session.instance.version and not isinstance(error, DuplicateKey):
+        if again.instance.version != session.instance.version:
             raise Conflict(f"{self.ref} has changed since an event was refused")
         failed = await self._decide_alone(again, recording)
         if isinstance(failed, DuplicateKey):  # an outcome is recorded: the entry was posted again, and came late

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
+
 from cloud_adapter.document import KeyRecord
+from cloud_adapter.errors import InvalidRequest
 from cloud_adapter.ports import CopyableStore
+from cloud_adapter.stores.listings import LIMIT_MAX
 from tests.contract.store_contract import (
     MICROSECOND,
     NOW,
@@ -38,3 +42,19 @@ class KeysContract:
         assert list(await store.keys("pizza", "order-3", NOW)) == []
         assert len(await store.keys("pizza", "order-1", NOW + SECOND - MICROSECOND)) == 25
         assert list(await store.keys("pizza", "order-1", NOW + SECOND)) == []
+
+    @asynchronously
+    async def test_a_limit_outside_of_the_range_is_rejected(self, make_store: MakeStore) -> None:
+        store = cast(CopyableStore, make_store())
+        for limit in (-1, 0, LIMIT_MAX + 1):
+            for call in (
+                store.list("pizza", limit=limit),
+                store.inbox("pizza", "order-1", limit),
+                store.uncollected(NOW, limit),
+                store.keys("pizza", "order-1", NOW, limit),
+                store.due(NOW, limit),
+                store.postponed(NOW, limit),
+            ):
+                with pytest.raises(InvalidRequest, match="limit must be between 1 and 10,000"):
+                    await call
+        assert list(await store.keys("pizza", "order-1", NOW, LIMIT_MAX)) == []

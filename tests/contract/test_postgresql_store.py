@@ -154,8 +154,25 @@ def test_expired_keys_are_deleted_bit_by_bit(postgresql_server: Server, postgres
         await store.commit(changed(loaded, updated_at=NOW), [a_key("new")])
 
     use(postgresql_url, work)
-    count = postgresql_server.execute("SELECT count(*) FROM gorchestrate.idempotency_keys")[0][0]
-    assert count == 17 - EXPIRED_KEYS_PER_COMMIT
+    count = "SELECT count(*) FROM gorchestrate.idempotency_keys"
+    assert postgresql_server.execute(count)[0][0] == 17 - EXPIRED_KEYS_PER_COMMIT
+
+
+def test_a_commit_that_records_several_keys_deletes_more_expired_ones(
+    postgresql_server: Server, postgresql_url: str
+) -> None:
+    """Otherwise more would be recorded than are deleted."""
+
+    async def work(store: PostgresqlStore) -> None:
+        old = [a_key(f"old-{number}", expires_at=NOW) for number in range(25)]
+        await store.create(an_instance(updated_at=NOW - SECOND))
+        await store.commit(changed(await store.load("pizza", "order-1"), updated_at=NOW - SECOND), old)
+        new = [a_key(f"new-{number}") for number in range(2)]
+        await store.commit(changed(await store.load("pizza", "order-1"), updated_at=NOW), new)
+
+    use(postgresql_url, work)
+    count = "SELECT count(*) FROM gorchestrate.idempotency_keys WHERE key LIKE 'old-%'"
+    assert postgresql_server.execute(count)[0][0] == 25 - 2 * EXPIRED_KEYS_PER_COMMIT
 
 
 # --- damage ----------------------------------------------------------------------------------

@@ -39,16 +39,26 @@ async def test_a_post_that_arrives_again_delays_no_event_behind_it(world: World)
     assert await outcome(world, "a") == rejected
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("{", "Expecting property name"),
+        ('{"event": "Add"}', "'body'"),
+        ('{"event": "Add", "body": 1, "key": null, "thread_id": null, "wait_id": null}', "'encode'"),
+        ("1", "not subscriptable"),
+    ],
+    ids=["no-json", "a-part-is-missing", "a-wrong-type", "no-object"],
+)
 @in_world(Shop)
 async def test_an_event_that_was_damaged_in_the_inbox_is_logged_as_an_error_and_delays_no_other(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, body: str, reason: str
 ) -> None:
     running = await baking(world)
     await send(world, "Add", 1, outcome="a")
     await send(world, "Add", 2, outcome="b")
     entry, _ = await world.store.inbox("shop", ID)
     await world.store.discard([entry])
-    await world.store.post(replace(entry, body="{"))
+    await world.store.post(replace(entry, body=body))
     world.process.fault("inbox", before=Unavailable("the process that runs the step does not collect"))
     GATE.open()
     await world.finish(running)
@@ -57,8 +67,9 @@ async def test_an_event_that_was_damaged_in_the_inbox_is_logged_as_an_error_and_
         assert await send(world, "Add", 3, world.start()) == b'"sum 3"'
     assert (await world.fields()).log == ["baked", "add 2", "add 3"]
     assert world.now == before, "at once"
-    levels = {record.levelname for record in caplog.records if "damaged inbox entry" in record.getMessage()}
-    assert levels == {"ERROR"}
+    logged = [record for record in caplog.records if "damaged inbox entry" in record.getMessage()]
+    assert {record.levelname for record in logged} == {"ERROR"}
+    assert all(reason in vars(record)["fields"]["error"] for record in logged)
 
 
 class Once(Workflow, name="shop"):

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from cloud_adapter.document import Lease
 from cloud_adapter.engine import recent_sessions
 from cloud_adapter.engine.refs import InstanceRef
+from cloud_adapter.errors import Unavailable
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
 from gorchestrate.testing.clock import START
@@ -173,6 +174,40 @@ def test_a_rejected_event_leaves_nothing_behind(tmp_path: Path) -> None:
                 with pytest.raises(EventRejected):
                     await send(runtime)
             await send(runtime, "SetLimit", b"9")
+            assert await send(runtime) == b"2"
+
+    asyncio.run(run())
+
+
+def test_an_event_that_could_not_be_committed_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was decided on the session that the event before it had just committed."""
+
+    async def run() -> None:
+        async with runtimes(tmp_path) as (runtime,):
+            await runtime.engine.create("counted", "a")
+            begun, goes_on, commits = asyncio.Event(), asyncio.Event(), list[bytes]()
+            commit = runtime.store.commit
+
+            async def disturbed(*args: Any, **details: Any) -> Any:
+                commits.append(b"")
+                begun.set()
+                await goes_on.wait()
+                if 1 < len(commits) < 20:
+                    raise Unavailable("the disk is full")
+                return await commit(*args, **details)
+
+            monkeypatch.setattr(runtime.store, "commit", disturbed)
+            first = asyncio.create_task(send(runtime))
+            await begun.wait()
+            second = asyncio.create_task(send(runtime))
+            await asyncio.sleep(0.05)
+            goes_on.set()
+            assert await first == b"1"
+            with pytest.raises(Unavailable, match="the disk is full"):
+                await second
+            commits += [b""] * 20
             assert await send(runtime) == b"2"
 
     asyncio.run(run())

@@ -14,7 +14,7 @@ from pydantic import PlainSerializer, field_serializer
 
 from cloud_adapter.engine.operations import Pause, Unpause
 from cloud_adapter.errors import InvalidRequest
-from cloud_adapter.stores.search import search_values, stored_values
+from cloud_adapter.stores.search import TEXT_BYTES_MAX, search_values, stored_value, stored_values
 from tests.engine.harness import Gate, World, in_world
 from workflow_core import Go, InvalidInput, On, Retry, S, Select, Step, StepContext, While, Workflow
 
@@ -309,3 +309,24 @@ def test_an_unknown_field_is_reported_with_those_that_can_be_searched(
 async def test_an_unknown_order(world: World, order: str) -> None:
     with pytest.raises(InvalidRequest, match=f"unknown order {order!r}. Available: updated, created, id"):
         await world.process.engine.list("counted", order=order)
+
+
+class Named(Workflow, name="named"):
+    search_fields = ("title",)
+    title: str = ""
+
+    definition = S(Select("end", On("End", lambda w: None)))
+
+
+@pytest.mark.parametrize("text", ["x" * TEXT_BYTES_MAX, "é" * (TEXT_BYTES_MAX // 2)])
+def test_the_longest_text_can_be_sought(text: str) -> None:
+    assert stored_value(Named, "title", text) == text
+    assert search_values(Named, {"title": text}) == {"title": [text]}
+
+
+@pytest.mark.parametrize("text", ["x" * (TEXT_BYTES_MAX + 1), "é" * (TEXT_BYTES_MAX // 2 + 1), "with\x00NUL"])
+def test_a_text_that_stores_cannot_compare_is_not_sought(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="a text to search for must have at most 1,499 bytes and no NUL"):
+        stored_value(Named, "title", text)
+    with pytest.raises(InvalidRequest, match="a text to search for must have at most 1,499 bytes and no NUL"):
+        search_values(Named, {"title": text})
