@@ -265,8 +265,8 @@ class Client:
 
         async def perform() -> Any:
             if not request.event:
-                about = {"key": request.key, "principal": self.principal}
-                return await engine.create(self.model.workflow, self.model.id, request.body, **about)
+                new = self.model.workflow, self.model.id, request.body
+                return await engine.create(*new, key=request.key, principal=self.principal)
             return await engine.handle_event(
                 self.model.workflow,
                 self.model.id,

@@ -180,7 +180,8 @@ def counted(world: World) -> Iterator[None]:
 
     def putting_last(line: Line, item: Item) -> None:
         item.context[CURRENT].traffic.again += 1  # its handler was interrupted
-        item.context[ARRIVAL].has_waited = True
+        if (arrival := item.context[ARRIVAL]) is not None:
+            arrival.has_waited = True
         put_last(line, item)
 
     def failing(item: Item, error: Exception) -> None:
