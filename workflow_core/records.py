@@ -38,7 +38,7 @@ def _record(
         made.__dataclass_params__ = _FROZEN if frozen else _MUTABLE
         matched = tuple(name for name, place in places.items() if place.init and not place.kw_only)
         made.__match_args__ = matched  # type: ignore[misc]
-        methods: dict[str, Any] = {"__repr__": _repr}
+        methods: dict[str, Any] = {"__repr__": _repr, "__replace__": _replace}
         if init:
             methods["__init__"] = _compiled_late(made, "__init__", _init_source, _init)
             made.__signature__ = _Signature()
@@ -251,6 +251,11 @@ def _init(self: DataclassInstance, args: tuple[Any, ...], given: dict[str, Any])
 def _repr(self: DataclassInstance) -> str:
     parts = (f"{place.name}={getattr(self, place.name)!r}" for place in fields(self) if place.repr)
     return f"{type(self).__qualname__}({', '.join(parts)})"
+
+
+def _replace(self: Any, /, **changes: Any) -> Any:
+    """For ``copy.replace`` of Python 3.13."""
+    return dataclasses.replace(self, **changes)
 
 
 def _refuse(self: DataclassInstance, name: str, *_: Any) -> None:

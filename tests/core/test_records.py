@@ -119,6 +119,7 @@ class Kept:
 
 def test_a_frozen_record_can_be_copied_and_pickled() -> None:
     kept = Kept(3, ("a",))
+    assert kept.__replace__(number=4) == Kept(4, ("a",))  # type: ignore[attr-defined, unused-ignore]
     for again in (copy.copy(kept), copy.deepcopy(kept), pickle.loads(pickle.dumps(kept))):
         assert again == kept and type(again) is Kept
     with pytest.raises(FrozenInstanceError, match="cannot assign to field 'number'"):
