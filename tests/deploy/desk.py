@@ -86,15 +86,22 @@ class Desk:
     firestore: str = ""
     """Where the documents are; the fake has none."""
 
+    @property
+    def temporary(self) -> Path:
+        """The folder in which the scripts, and what they start, make their temporary files."""
+        return self.directory / "temporary"
+
     def settings(self, **changes: str | None) -> Path:
         """The example's settings with some changed; None leaves one out."""
         return settings_file(self.directory, **changes)
 
     def environment(self) -> dict[str, str]:
         """The variables with which a script reaches this cloud and no other."""
+        self.temporary.mkdir(exist_ok=True)
         token = self.directory / "token"
         token.write_text("ya29.not-a-token")
         variables = {
+            "TMPDIR": str(self.temporary),
             "PATH": f"{self.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "CLOUDSDK_CONFIG": str(self.directory / "gcloud"),
             "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(token),

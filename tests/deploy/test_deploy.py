@@ -126,6 +126,10 @@ def torn_down(module_desk: Desk, second: Run, stopped: Run) -> Run:
 # --- what a deployment is ----------------------------------------------------------------
 
 
+def test_nothing_temporary_is_left(module_desk: Desk, first: Run) -> None:
+    assert list(module_desk.temporary.iterdir()) == []
+
+
 def test_the_apis_are_enabled(first: Run) -> None:
     enabled = first.sent("POST", "services:batchEnable").body["serviceIds"]
     services = "artifactregistry cloudbuild cloudfunctions cloudscheduler cloudtasks firestore iam run secretmanager"
