@@ -37,6 +37,10 @@ create_queue() {
 # Removes the queues that the deployment had before. Kept are those with tasks, which are still delivered, and those of the
 # deployment that a rollback brings back.
 remove_old_queues() {
+  if $DRY_RUN; then
+    say "Queues that were used before"
+    printf '    deleted if the settings no longer name them, they have no tasks, and no rollback needs them\n'
+  fi
   ((${#OLD_QUEUES[@]})) || return 0
   local queue needed output count files=() at=(--project="$PROJECT" --location="$REGION") kept="is no longer used, and is kept:"
   say "Queues that were used before"

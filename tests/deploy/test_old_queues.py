@@ -57,6 +57,12 @@ def test_a_queue_is_deleted_once_no_rollback_needs_it_and_it_has_no_tasks(desk: 
     assert not any("queues describe" in command for command in deploy(desk, "20250105T000000Z", "b").commands)
 
 
+def test_a_dry_run_tells_that_queues_may_be_deleted(desk: Desk) -> None:
+    run = desk.call("DRY_RUN=true; claim_database; remove_old_queues")
+    assert "== Queues that were used before\n    deleted if the settings no longer name them" in run.process.stdout
+    assert run.requests == []
+
+
 def test_a_queue_that_was_deleted_by_hand_is_forgotten(desk: Desk) -> None:
     deploy(desk, FIRST, "a")
     del desk.google.resources[f"{QUEUES}/a"]
