@@ -21,6 +21,7 @@ from cloud_adapter.engine.kept_events import PREFIX, KeptEvent, KeptEvents
 from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.errors import Conflict
 from tests.simulation.actors import CURRENT
+from tests.simulation.model.sizes import check_entry_size
 from tests.simulation.model.violations import require
 from tests.simulation.requests import Call
 
@@ -124,6 +125,7 @@ class Kept:
             if entry.name.startswith(PREFIX):
                 assert isinstance(actor, Call)
                 self.authors.setdefault((entry.id, kept_events._token_of(entry)), actor)
+            check_entry_size(self.world.vault.entry(entry), len(actor.request.body) if isinstance(actor, Call) else 0)
             await post(committer, entry)
 
         async def taking(transactor: Transactor, session: Any) -> bool:

@@ -37,6 +37,7 @@ class Ledger:
         self._deliveries: Counter[str] = Counter()
         self._scheduled: dict[Place, list[str | None]] = defaultdict(list)
         self._stored: dict[Place, set[str]] = defaultdict(set)
+        self._due: dict[tuple[str, int], float] = {}
 
     def scheduled(self, task: Task) -> None:
         """A task was created."""
@@ -67,6 +68,8 @@ class Ledger:
         again = 0 if self.world.settings.is_peaceful else self._again[at]
         if self.runs[at] > 1 + again + self.renewals[run.id]:
             self.world.violate(f"attempt {run.attempt} of an activity of {run.id!r} runs {self.runs[at]} times")
+        if self.runs[at] == 1 and not self.world.settings.has_slow_threads:  # in which it may wait in line
+            self.world.models[run.id].lateness.came(f"attempt {run.attempt} of an activity", self._due[at])
 
     def written(self, instance: Instance) -> None:
         """What is stored of attempts: each is of one commit, but for those that were scheduled anew."""
@@ -74,9 +77,17 @@ class Ledger:
             for wait in thread.waits:
                 if isinstance(wait, ActivityWait):
                     fences = self._stored[instance.id, attempt_of(wait)]
+                    if (wait.task or "") not in fences:
+                        self._begin(instance.id, wait)
                     fences.add(wait.task or "")
                     fine = len(fences) <= 1 + self.renewals[instance.id]
                     require(fine, f"attempt {wait.attempt + 1} of {wait.event!r} is scheduled {len(fences)} times")
+
+    def _begin(self, id: str, wait: ActivityWait) -> None:
+        """An attempt is scheduled: now, or for a later time."""
+        key, world = self.world.models[id].activity_key(wait.id, wait.event), self.world
+        due = 0.0 if wait.retry_at is None else world.seconds(wait.retry_at)
+        self._due[key, wait.attempt + 1] = max(world.timeline.now, due)
 
     def check_rest(self) -> None:
         """Each attempt that is stored had one task; without a fault, others are of commits that have lost."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.ports import Task
+from tests.simulation.model.sizes import check_task_size
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -58,6 +59,7 @@ class SimulatedQueue:
         if task.name in self.entries or self._forget_at.get(task.name, -1) > world.timeline.now:
             world.say("task %s is there already, or was", task.name[:6])
             return
+        check_task_size(task)
         assert task.at is None or task.at <= world.now + timedelta(days=30), "further than Cloud Tasks takes it"
         self.entries[task.name] = entry = Entry(task)
         world.activities.scheduled(task)

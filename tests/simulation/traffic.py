@@ -53,18 +53,20 @@ class Needs:
         reads: how many reads without a decision.
         tasks: how many tasks it may create for a later time.
         inboxes: how often it may read an inbox.
+        posts: how many entries it may add to an inbox.
     """
 
     decisions: int
     reads: int = 0
     tasks: int = 0
     inboxes: int = 0
+    posts: int = 0
 
 
 NEEDS = {
     RESUME_PATH: Needs(1, tasks=1, inboxes=1),
     TIMEOUT_PATH: Needs(2, tasks=1, inboxes=1),
-    ACTIVITY_PATH: Needs(2, tasks=1),
+    ACTIVITY_PATH: Needs(2, tasks=1, posts=1),
     COLLECT_PATH: Needs(0, tasks=2, inboxes=1),
 }
 
@@ -82,7 +84,7 @@ def _needs(actor: Actor) -> Needs:
         return Needs(1, reads=has_principal, inboxes=1)
     if getattr(actor, "request", None):
         return Needs(1, reads=int(not actor.request.event) or has_principal)  # type: ignore[attr-defined]
-    return Needs(0, reads=1 + len(actor.traffic.due), tasks=actor.traffic.recovered)
+    return Needs(0, reads=1 + len(actor.traffic.due), tasks=actor.traffic.recovered, posts=1)
 
 
 def _stops(actor: Delivery) -> int:
@@ -130,6 +132,9 @@ def check_traffic(actor: Actor) -> None:
             calls["inbox"],
             needs.inboxes + traffic.entries // inbox.COLLECT_MAX + failed["inbox"] + traffic.kept + traffic.looked,
         ),
+        ("is_current", calls["is_current"], traffic.decisions + traffic.again + looks + failed_writes),
+        ("post", calls["post"], traffic.errands + traffic.kept + needs.posts + failed["post"]),
+        ("discard", calls["discard"], traffic.entries),
         (
             "load_key",
             calls["load_key"],

@@ -27,7 +27,7 @@ from tests.simulation.model.lateness import Lateness
 from tests.simulation.model.leases import Leases, is_call
 from tests.simulation.model.operations import OPERATIONS, Operations
 from tests.simulation.model.runs import Runs
-from tests.simulation.model.sizes import check_size
+from tests.simulation.model.sizes import check_record_size, check_size
 from tests.simulation.model.stored_state import check_stored_state
 from tests.simulation.model.tasks import Tasks
 from tests.simulation.model.user_code import UserCode
@@ -150,6 +150,8 @@ class Model:
         self.tasks.written(old, new, acts, tasks)
         wake_ups.check_wake_up(self, new)
         self.lateness.written(new)
+        for key in keys:
+            check_record_size(key)
         check_size(self, self.world.database.documents[new.workflow, new.id][1])
         self.world.activities.written(new)
         self.events.committed(new.execution.pc)
