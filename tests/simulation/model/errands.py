@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from tests.core.reference import Reference, RefThread, Rest
 from tests.simulation.model.violations import require
@@ -66,6 +66,8 @@ class ReferenceWithChildren(Reference):
             before, self.current = self.current, thread
             id = "" if child.id is None else str(self.call(child.id))  # type: ignore[arg-type]
             fields = {} if child.input is None else self.call(child.input)
+            if isinstance(fields, dict):
+                fields = {name: _plain(value) for name, value in fields.items()}
             fields = fields.model_dump(mode="json") if isinstance(fields, BaseModel) else fields
             self.errands[thread.wait_id, name] = Errand(id, fields, child.detached)
             self.current = before
@@ -113,6 +115,11 @@ class ReferenceWithChildren(Reference):
     def child_failed(self, thread: RefThread, name: str, error: Exception) -> None:
         self.errands_of(thread)[name].is_over = True
         self.fail_at(thread, error, name)
+
+
+def _plain(value: Any) -> Any:
+    """A value as a field of a child, which takes a secret as its text."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def children_at(at: Rest | None) -> list[tuple[str, Child]]:

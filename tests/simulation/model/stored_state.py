@@ -19,6 +19,7 @@ from tests.simulation.model.executor import Executor
 from tests.simulation.model.violations import require, require_equal
 from tests.simulation.typed import SAMPLES, sample_of
 from workflow_core import Activity, Child, Done, Execution, Select, Status, Step, Thread, Wait, WaitStatus, When
+from workflow_core.shown import SHOWN
 from workflow_core.wait_types import (
     ActivityWait,
     AnyTeardown,
@@ -118,7 +119,9 @@ def _check_teardowns(executor: Executor, execution: Execution) -> None:
 
 
 def _setup_data(teardown: AnyTeardown) -> Any:
-    return teardown.setup_data if isinstance(teardown, HandlerTeardown) else teardown.child
+    if isinstance(teardown, HandlerTeardown):
+        return teardown.setup_data
+    return {name: value for name, value in teardown.child.items() if name != SHOWN}
 
 
 def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
