@@ -48,7 +48,7 @@ FIRST = {
     "first report dropped": 9,
     "goto counts as no transition": 39,
     "goto leaves a wait without its teardowns": 160,
-    "goto out of a cleanup that still goes on": 242,
+    "goto out of a cleanup that still goes on": 583,
     "heartbeat of an earlier attempt counts": 155,
     "heartbeats heard for ten minutes only": 118,
     "history never cut": 98,

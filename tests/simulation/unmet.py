@@ -16,28 +16,25 @@ LARGE = "takes more instances, threads or bytes than a run has"
 THREADS = "takes a thread of the system, or a system that has none left"
 GONE = "only code without the statement of an instance leads here: every revision has all statements"
 
-PRINCIPALS = "no request of a run has a principal"
+PRINCIPALS = "no principal of a run needs it: all have an id, or are everybody"
+CALLBACKS = "no code of a run asks for the URL of a callback"
+NARROWED = "no workflow of a run has an authorize or a visible of its own"
+LOCALS = "the generated plain definitions have simple locals only, which are not changed in place, and one version"
+TRANSACTIONAL = "the simulated queue is not in the transaction of the store"
+REPLACED = "only a test that replaces a method of a workflow leads here"
+KEYS = "all processes of a run have the same key, and what is damaged cannot be parsed"
 
 _E, _M, _C = "cloud_adapter/engine/", "workflow_core/machine/", "workflow_core/"
 
 _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
     LIBRARY: (
-        (
-            f"{_C}execution.py",
-            "Execution.to_dict",
-            "data: dict[str, Any] = _adapter().dump_python(",
-        ),
+        (f"{_C}execution.py", "Execution.to_dict", "data: dict[str, Any] = _adapter().dump_python("),
         (f"{_M}alone.py", "_run", "kind = None  # the callback moved or ended the instance"),
         (f"{_C}program/program.py", "Program.select", "raise self.unknown(name)"),
         (f"{_C}program/program.py", "Program.step", "raise self.unknown(name)"),
         (f"{_C}workflow.py", "Workflow.result_json", "return self.pack_result().text"),
     ),
     DAMAGED: (
-        (
-            "cloud_adapter/document.py",
-            "_check_timers",
-            'raise TypeError(f"the task of {wait.event!r} is {wait.task!r:.100}")',
-        ),
         (f"{_E}tasks.py", "timer_name", "return fence  # an earlier release stored the name itself"),
         (f"{_C}compact.py", "_column", "elif kinds in _SHARED:"),
         (f"{_C}compact.py", "_column", "if all([*value] == keys for value in values):"),
@@ -63,14 +60,12 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
             "unfold",
             'raise ValueError(f"its groups contain {cells:,} values, the limit is {CELLS_MAX:,}")',
         ),
-        (f"{_C}compact.py", "unfold", "return data"),
     ),
     MISTAKE: (
         (f"{_E}children.py", "_end", "except Exception as error:"),
         (f"{_E}failures.py", "take_result", "except Exception as raised:"),
         (f"{_E}registry.py", "by_name", "raise DefinitionError("),
         (f"{_E}session.py", "Session.next_work", "except WorkflowError:"),
-        (f"{_E}user_code.py", "_awaited", "raise _ordinary(error) from error"),
         (
             "cloud_adapter/stores/search.py",
             "_why_not",
@@ -80,10 +75,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (
             f"{_M}events.py",
             "handle_json",
-            (
-                'message = "the result contains secrets: annotate th'
-                "e parameter of 'then' with a type that has them too\""
-            ),
+            "message = \"the result contains secrets: annotate the parameter of 'then' with a type that has them too\"",
         ),
         (f"{_M}instructions.py", "refuse_result", "if iscoroutine(result):"),
         (f"{_M}endless.py", "rested", "raise endless(thread, allowance)"),
@@ -91,71 +83,43 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_M}passing.py", "_stored", "if isinstance(leaf, float) and not math.isfinite(leaf):"),
         (f"{_M}passing.py", "pack_result", "except _ERRORS as error:"),
         (
-            f"{_M}state.py",
-            "MachineState.__init__",
-            'raise ValueError(f"now is {now}, which has no time zone. Pass datetime.now(UTC)")',
-        ),
-        (
             f"{_M}threads.py",
             "go",
-            ('raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}. Return a text")'),
+            'raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}. Return a text")',
         ),
         (f"{_M}values.py", "item_of", "raise ExecutionError("),
-        (
-            f"{_M}values.py",
-            "items_of",
-            (
-                'raise ExecutionError(f"ForEach {loop.name!r}: its items'
-                ' are {items!r:.100}, which has no order. Return a list")'
-            ),
-        ),
         (f"{_M}values.py", "json_of", "except PydanticSerializationError as error:"),
         (
             f"{_M}values.py",
             "json_of",
-            ('raise ExecutionError(f"{what} contains a secret, which would be shown. Keep it in a field, or outside")'),
+            'raise ExecutionError(f"{what} contains a secret, which would be shown. Keep it in a field, or outside")',
         ),
         (
             f"{_M}values.py",
             "json_of",
             'raise ExecutionError(f"{what} contains {leaf}. JSON has no such number: use None or a text")',
         ),
-        (f"{_M}waits.py", "_deadline", "if isinstance(delay, datetime) and delay.tzinfo is not None:"),
         (f"{_C}retry.py", "Retry.delay", "except OverflowError:"),
-        (
-            f"{_C}retry.py",
-            "check_error_types",
-            ('raise DefinitionError(where, f"{cls!r} is not an error class", "Use classes such as ValueError.")'),
-        ),
         (f"{_C}workflow.py", "Workflow.dump_fields", "except PydanticSerializationError as error:"),
         (f"{_C}workflow.py", "Workflow.load_fields", "except Exception as error:"),
-        (f"{_C}workflow.py", "Workflow.new.validated", "except Exception as error:"),
         (f"{_C}workflow.py", "Workflow.refuse_changes", "except Changed as error:"),
         (f"{_C}workflow.py", "migrated", "except Exception as error:"),
+        (f"{_C}workflow.py", "Workflow.pack_result", "except PydanticSerializationError as error:"),
+        (f"{_C}workflow.py", "_check_fields", "raise DefinitionError("),
     ),
-    GONE: (
-        (f"{_E}operations.py", "_settle_if_known", "except UnknownStatement:"),
-        (f"{_E}recovery.py", "Recovery._recover", 'text = "the definition no longer has the statements that are due"'),
-        (f"{_E}recovery.py", "_can_move", "return False"),
-        (f"{_E}task_handler.py", "run_task", '_logger.exception("task to %s failed: %s", path, dict(body))'),
-        (f"{_M}events.py", "accepted_by", "except KeyError:"),
-        (f"{_M}events.py", "event_handler", "raise machine.program.unknown(event)"),
+    DEFENSIVE: (
+        ("cloud_adapter/document.py", "with_lease", "if document is not None:"),
+        (f"{_E}children.py", "Children.perform", "case _:"),
+        (f"{_E}lanes.py", "Lanes.contended", "return self._contended.keys()"),
+        (f"{_E}transaction.py", "Transactor._refuse_duplicates", "except Exception as raised:"),
+        (f"{_M}threads.py", "end", "for index, other in enumerate(execution.threads):"),
+        (f"{_M}transitions.py", "check_thread", 'what = f"thread {thread.id!r} at {thread.step!r}"'),
+        (f"{_M}transitions.py", "check_wait", 'what = f"the wait {wait.id!r} for {wait.event!r}"'),
+        (f"{_M}unwinding.py", "_fail_branch", "return"),
         (
-            f"{_M}instructions.py",
-            "_left",
-            (
-                'raise machine.program.unknown(f"{leave.kind.value} out'
-                ' of {instruction.name}")  # removed from the definition'
-            ),
-        ),
-        (f"{_M}operations.py", "_positions_at", "except UnknownStatement:  # it may have been in any of them"),
-        (f"{_M}state.py", "MachineState.__init__", "raise UnknownStatement("),
-        (f"{_C}program/program.py", "Program.start_of", "except KeyError:"),
-        (f"{_C}program/program.py", "Program.statements_of", "raise self.unknown(thread)"),
-        (
-            f"{_C}workflow.py",
-            "Workflow.load_fields",
-            "except ValidationError as error:",
+            "cloud_adapter/document.py",
+            "Instance.history",
+            'raise ValueError(f"the history of {self.workflow!r} {self.id!r} was not loaded")',
         ),
     ),
     ABSTRACT: (
@@ -171,47 +135,16 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_M}work.py", "Work.statement", "raise NotImplementedError"),
         (f"{_C}wait_types.py", "Wait.left", "return None"),
     ),
-    DEFENSIVE: (
-        ("cloud_adapter/document.py", "with_lease", "if document is not None:"),
-        (f"{_E}children.py", "Children.perform", "case _:"),
-        (f"{_E}lanes.py", "Lanes.contended", "return self._contended.keys()"),
-        (f"{_E}session.py", "Session.check_fields", "if not self.is_lax:"),
-        (f"{_E}transaction.py", "Transactor._refuse_duplicates", "except Exception as raised:"),
-        (f"{_M}threads.py", "end", "for index, other in enumerate(execution.threads):"),
-        (f"{_M}transitions.py", "check_thread", 'what = f"thread {thread.id!r} at {thread.step!r}"'),
-        (f"{_M}transitions.py", "check_wait", 'what = f"the wait {wait.id!r} for {wait.event!r}"'),
-        (f"{_M}unwinding.py", "_fail_branch", "return"),
+    PAGES: (
+        (f"{_E}operations.py", "Action.is_offered", "return not execution.ended"),
+        (f"{_E}recent_sessions.py", "RecentSessions.__len__", "return len(self._sessions)"),
+        (f"{_C}execution.py", "is_hidden", 'return key.rpartition("/")[2].startswith(".")'),
+        (f"{_C}program/program.py", "Program.max_bytes", "cases = self.events.get(self.event(event), ())"),
     ),
-    PRINCIPALS: (
-        (f"{_E}events.py", "SendEvent._accepted", "cases: list[ClientCase] = []"),
-        (f"{_E}events.py", "SendEvent._check_buffering", "raise caller.refused_event(event, refused)"),
-        (
-            f"{_E}events.py",
-            "SendEvent._not_accepted",
-            "sendable = caller.sendable(machine.workflow, machine.accepted())",
-        ),
-        (f"{_E}events.py", "SendEvent.check", "verified = program.verified.get(program.event(request.event), ())"),
-        (f"{_E}line.py", "Item.check", "self.decision.is_unchecked = False"),
-        (f"{_E}idempotency.py", "stored_key", 'return f"\\N{SECTION SIGN}{stable_key(principal.id, key)} {key}"'),
-        (f"{_E}listing.py", "Listing.read", "filters = {} if is_everyone(principal) else visible(self.cls, principal)"),
-        (f"{_E}listing.py", "visible", "where = f\"'visible' of workflow {cls.__workflow_name__!r}\""),
-        (f"{_E}registry.py", "without", "if workflows.get(cls.__workflow_name__) is not cls:"),
-        (f"{_E}requests.py", "Requests.create", "caller = Caller(principal, ref)"),
-        (f"{_E}requests.py", "Requests.get", "caller = Caller(principal, ref)"),
-        (f"{_E}requests.py", "Requests.handle_event", "caller = Caller(principal, ref)"),
-        (f"{_E}requests.py", "Requests.operate", "caller = Caller(principal, ref)"),
-        (f"{_E}session.py", "begin", "check(new)"),
-        (f"{_E}transaction.py", "Transactor._until_more", "seconds.append((check_at - now).total_seconds())"),
-        (f"{_M}events.py", "find_all", "event = machine.program.event(event)"),
-        (f"{_M}events.py", "handled", "thread.caused_by = machine.principal.id"),
-        (f"{_M}events.py", "handled", 'thread.caused_by = ""'),
-    ),
-    PAGES: ((f"{_E}operations.py", "Action.is_offered", "return not execution.ended"),),
     KINDS: (
         ("cloud_adapter/stores/search.py", "_canonical_decimal", "return value"),
         (f"{_M}events.py", "handle", "return None"),
         (f"{_M}passing.py", "pack_fields", "return _stored(type(given).__input_form__.pack(given))"),
-        (f"{_M}unwinding.py", "depart", "if clause.then is not None:"),
         (f"{_M}waits.py", "_deadline", "return delay.astimezone(UTC)"),
         (
             f"{_C}workflow.py",
@@ -220,41 +153,37 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
         (f"{_C}workflow.py", "Workflow.migrate", "return fields"),
         (f"{_C}workflow.py", "Workflow.pack_result", "packed = cls.__form__.pack(self)"),
-        (f"{_C}workflow.py", "Workflow.pack_result", 'return cls.__result__.pack(result, ("result",))'),
         (f"{_C}workflow.py", "Workflow.refuse_changes", "if (compare := type(self).__form__.compare) is not None:"),
+        (f"{_C}events.py", "known_time", "if now is None:"),
+        (f"{_C}events.py", "StepContext.now", "return known_time(self.at)"),
+        (f"{_C}events.py", "ActivityContext.cancelled", "return self.is_over()"),
+        (f"{_C}events.py", "EventRequest.now", "return known_time(self.at)"),
+        (
+            f"{_M}calls.py",
+            "report",
+            "if isinstance(accepted.case, ActivityCase) and accepted.case.activity.heartbeat is not None:",
+        ),
+        (f"{_M}secrets.py", "_forms", "if cls.__result__ is not None:"),
+        (f"{_M}secrets.py", "_forms_of", "if signature is not None:"),
+        (f"{_M}secrets.py", "secret_inputs", "found[_buffer_place(index)] = event.input"),
+        (f"{_M}values.py", "keywords", "given[NOW] = known_time(machine.now)"),
+        (f"{_M}values.py", "Frame.now", "return known_time(self._machine.now)"),
     ),
     LARGE: (
-        (
-            "cloud_adapter/document_size.py",
-            "check_size",
-            (
-                "bytes_of = {name: len(json.dumps(value, ensure_ascii"
-                "=False).encode()) for name, value in fields.items()}"
-            ),
-        ),
         (f"{_E}activities.py", "Activities._is_over", "accepted = awaited(await self.committer.load(ref), result)"),
         (f"{_E}activities.py", "Activities.deliver", "is_delivered = await self._is_over(ref, result, error)"),
-        (
-            f"{_E}events.py",
-            "SendEvent._accepted",
-            "raise _not_from_clients(accepted, machine.accepted_names(), session)",
-        ),
-        (f"{_E}inbox.py", "Inbox.collect", "if len(entries) < COLLECT_MAX:"),
         (f"{_E}idempotency.py", "record_of", "raise ResponseTooLarge("),
-        (
-            f"{_E}lanes.py",
-            "Lane._give_way",
-            "await self.lanes.committer.clock.sleep(min(decided * REST_SECONDS, REST_SECONDS_MAX))",
-        ),
-        (f"{_E}plan.py", "next_stops", "yield _resume(execution, key, at, now, horizon)"),
         (f"{_E}schedule.py", "stop_before", "half = horizon / 2"),
         (f"{_E}transaction.py", "Transactor._ask_all", "item.single = True"),
+        (f"{_E}recent_sessions.py", "RecentSessions.keep", "self._pop(next(iter(self._sessions)))"),
+        (f"{_E}recovery.py", "_until", "if _place(due) in seen:"),
+        (f"{_E}recovery.py", "_until", "if after is None or _place(after) != _place(last):"),
     ),
     THREADS: (
         (
             f"{_E}sync_pool.py",
             "DaemonThreads._start",
-            ("except RuntimeError:  # the system cannot start more threads, so the call waits for an existing one"),
+            "except RuntimeError:  # the system cannot start more threads, so the call waits for an existing one",
         ),
         (f"{_E}sync_pool.py", "DaemonThreads.idle", "with self._changed:"),
         (f"{_E}sync_pool.py", "DaemonThreads.shutdown", "for thread in threads:"),
@@ -262,6 +191,99 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_E}sync_pool.py", "DaemonThreads.submit", "self._changed.notify()"),
         (f"{_E}sync_pool.py", "DaemonThreads.threads", "with self._changed:"),
         (f"{_E}sync_pool.py", "SyncPool.__call__", "async with self.reserved() as run:"),
+        (f"{_E}sync_pool.py", "SyncPool.reserved", "place.call.add_done_callback(ended)"),
+        (f"{_E}sync_pool.py", "SyncPool.reserved.ended", "with suppress(RuntimeError):  # the event loop is closed"),
+        (f"{_E}sync_pool.py", "SyncPool._take", "except asyncio.CancelledError:"),
+        (f"{_E}sync_pool.py", "SyncPool._give_back", "if not turn.done():"),
+        (f"{_E}sync_pool.py", "SyncPool.close", "turn.cancel()"),
+        (f"{_E}sync_pool.py", "_Call.make", "return"),
+        (
+            f"{_E}sync_pool.py",
+            "DaemonThreads.check_open",
+            'raise RuntimeError(f"the threads {self._name} are shut down, because the process is ending")',
+        ),
+        (f"{_E}sync_pool.py", "DaemonThreads.submit", "elif len(self._threads) < self._threads_max:"),
+        (f"{_E}sync_pool.py", "DaemonThreads.shutdown", "call.future.cancel()"),
+    ),
+    GONE: (
+        (f"{_E}operations.py", "_settle_if_known", "except UnknownStatement:"),
+        (f"{_E}task_handler.py", "run_task", '_logger.exception("task to %s failed: %s", path, dict(body))'),
+        (f"{_M}events.py", "accepted_by", "except KeyError:"),
+        (f"{_M}events.py", "event_handler", "raise machine.program.unknown(event)"),
+        (
+            f"{_M}instructions.py",
+            "_left",
+            (
+                'raise machine.program.unknown(f"{leave.kind.value} out'
+                ' of {instruction.name}")  # removed from the definition'
+            ),
+        ),
+        (f"{_M}operations.py", "_positions_at", "except UnknownStatement:  # it may have been in any of them"),
+        (f"{_C}program/program.py", "Program.start_of", "except KeyError:"),
+        (f"{_C}program/program.py", "Program.statements_of", "raise self.unknown(thread)"),
+    ),
+    PRINCIPALS: (
+        (f"{_E}events.py", "SendEvent._check_buffering", "raise caller.refused_event(event, refused)"),
+        (f"{_E}line.py", "Item.check", "self.decision.is_unchecked = False"),
+        (f"{_E}registry.py", "without", "if workflows.get(cls.__workflow_name__) is not cls:"),
+        (f"{_E}transaction.py", "Transactor._until_more", "seconds.append((check_at - now).total_seconds())"),
+    ),
+    CALLBACKS: (
+        (f"{_E}engine.py", "Engine._callback_url", "assert self.callbacks is not None"),
+        (
+            f"{_E}events.py",
+            "SentEvent.sent_by",
+            "key, until = stored_key(callback.nonce, principal), callback.expires_at",
+        ),
+        (f"{_E}events.py", "SentEvent.known_as", "key_ttl = max(key_ttl, self.known_until - now)"),
+        (f"{_E}requests.py", "Requests.handle_event", "raise CallbackNotAccepted(NOT_WAITED_FOR) from error"),
+        (f"{_C}events.py", "StepContext.callback_url", 'nonce = stable_key("callback", self.idempotency_key, event)'),
+        (f"{_C}events.py", "EventRequest.callback_url", 'if self.action != "setup":'),
+    ),
+    NARROWED: (
+        (
+            f"{_E}listing.py",
+            "Listing._narrowed",
+            "salt, search, cursor = stable_key(sorted(filters.items()))[:16], dict(self.search), self.cursor",
+        ),
+        (f"{_E}listing.py", "visible", "except Exception as error:"),
+        (f"{_E}listing.py", "visible", "if not isinstance(found, Mapping):"),
+        (f"{_C}workflow.py", "Workflow.authorize", "return None"),
+    ),
+    LOCALS: (
+        (f"{_M}frames.py", "load", "if local.has_default:"),
+        (f"{_M}frames.py", "load", "try:"),
+        (f"{_M}frames.py", "pack", "except (InvalidFields, PydanticSerializationError) as error:"),
+        (f"{_M}frames.py", "keep", "_check_own(machine, local, values, needed)"),
+        (f"{_M}frames.py", "_check_own", "own = {id(part) for part in _objects(values[local.key])}"),
+        (f"{_M}frames.py", "_objects", "if isinstance(value, Mapping):"),
+        (f"{_M}values.py", "Frame.pass_up", "parent = self._machine.execution.thread(self._thread.parent)"),
+    ),
+    TRANSACTIONAL: (
+        (f"{_E}commits.py", "Committer._apply", "writer = self._transactional.writer(change.create, change.delete)"),
+    ),
+    REPLACED: (
+        (f"{_M}state.py", "program_of", "raise UnknownStatement("),
+        (
+            f"{_M}state.py",
+            "program_of",
+            'raise ValueError(f"now is {now}, which has no time zone. Pass datetime.now(UTC)")',
+        ),
+        (f"{_M}state.py", "program_of", "program.refresh(type(workflow), program.unwatched)"),
+        (f"{_C}program/program.py", "Program.refresh", "self.rebind(name, method)"),
+    ),
+    KEYS: (
+        (
+            f"{_E}secrets.py",
+            "Secrets.opened",
+            'raise DamagedDocument(f"the document of {place[0]!r} {place[1]!r} cannot be read: {error}") from error',
+        ),
+        (f"{_E}secrets.py", "Secrets._decrypted", "raise SecretsUnreadable("),
+        (
+            f"{_E}secrets.py",
+            "Secrets._decrypted",
+            'raise SecretsUnreadable(f"{where} cannot be decrypted: {error}") from None',
+        ),
     ),
 }
 
