@@ -101,7 +101,8 @@ def build(
     base = TypedAnswering if is_typed else base
     made = _Instrumented if plain_rng_of is None else _InstrumentedPlain
     instrumented = made(rng, revision, slow=slow, mistakes=mistakes, delay_max=delay_max)
-    instrumented.has_threads, instrumented.child_class, instrumented.is_typed = threads, child_class, is_typed
+    instrumented.has_threads, instrumented.child_class = threads, child_class
+    instrumented.is_typed = is_typed and plain_rng_of is None
     instrumented.shared = shared
     instrumented.before_names = "other " if knows_none else ""
 
