@@ -401,16 +401,6 @@ def test_only_the_connection_that_writes_waits_for_other_processes(path: Path) -
     asyncio.run(main())
 
 
-def test_what_reads_a_row_can_write_nothing(path: Path) -> None:
-    async def work(store: SqliteStore) -> None:
-        await created(store, 1)
-        with pytest.raises(Unavailable, match="readonly"):
-            await store.connections.read(lambda connection: connection.execute("DELETE FROM instances"))
-        assert await versions(store, 1) == [1]
-
-    use(path, work)
-
-
 # --- closing --------------------------------------------------------------------------------
 
 

@@ -452,12 +452,14 @@ def test_the_path_may_be_a_text(path: Path) -> None:
 
 
 def test_commits_are_synced(path: Path) -> None:
-    async def work(store: SqliteStore) -> tuple[int]:
-        pragma = "PRAGMA synchronous"
-        synchronous: tuple[int] = await store.connections.run(lambda connection: connection.execute(pragma).fetchone())
-        return synchronous
+    def synchronous(connection: sqlite3.Connection) -> tuple[int]:
+        found: tuple[int] = connection.execute("PRAGMA synchronous").fetchone()
+        return found
 
-    assert use(path, work) == (2,)
+    async def work(store: SqliteStore) -> list[tuple[int]]:
+        return [await store.connections.run(synchronous), await store.connections.read(synchronous)]
+
+    assert use(path, work) == [(2,), (2,)]
 
 
 # --- writes that wait ------------------------------------------------------------------------

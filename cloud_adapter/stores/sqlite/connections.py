@@ -1,17 +1,27 @@
-"""The two connections to the file: how they are opened and closed, the thread of one, and the writes that wait for it.
+"""The two connections to the file: how they are opened and closed, who uses them, and the writes that wait for them.
 
 This module handles how SQLite opens, locks and fails. It contains no queries: callers pass in the work to run on a
 connection.
 
-Theory of operation. One connection writes, and reads lists. Only one thread uses it, so a call that waits for the disk
-or for another process does not block an event loop. The other connection reads single rows in the thread of its caller.
-Such a read takes about 30 µs and waits for no other process, because readers do not wait in a write-ahead log.
+Theory of operation. One connection is used by a thread only. It waits for the disk and for other processes without
+blocking an event loop, and reads lists. The other connection is used in the event loop, so it never waits for another
+process. It reads single rows, which takes about 30 µs, and makes short writes if the disk is fast.
 
-A write joins a queue. If no turn of the thread is due, the write requests one. A turn takes the writes that wait when
-it begins, writes up to ``WRITES_TOGETHER_MAX`` of them in one transaction, and tells all their results in one call of
-the event loop. While it waits for the disk, the writes of the next turn gather. A write that joins after a turn has
-begun requests the next one, because a turn first notes that none is due, and only then takes the writes. The other
-order would leave a write without a turn.
+A write joins a queue. At the end of the round of the event loop, all writes that have gathered are made in one
+transaction. To pass them to the thread and back takes longer than a fast disk needs, so the event loop makes them
+itself, unless one of these is the case. Then the thread makes them:
+
+* The thread is at work. While it waits for the disk, the writes of its next turn gather.
+* The last commits in the event loop have taken long: the disk is slow, or others use it.
+* There are many of them, or a large one.
+* Another process holds the lock for writing. Nothing was written then.
+* The event loop has made ``HERE_IN_A_ROW`` writes one after another. SQLite copies the write-ahead log to the file now
+  and then, which takes long. Only the thread does this, at the end of its turn.
+
+A turn of the thread takes the writes that wait when it begins, writes up to ``WRITES_TOGETHER_MAX`` of them in one
+transaction, and tells all their results in one call of the event loop. A write that joins after a turn has begun
+requests the next one, because a turn first notes that none is due, and only then takes the writes. The other order
+would leave a write without a turn.
 """
 
 from __future__ import annotations
@@ -40,6 +50,21 @@ WRITES_TOGETHER_MAX = 100
 LARGE_BYTES = 50_000
 """A write of this size or more gets its own transaction."""
 
+HERE_TOGETHER_MAX = 20
+"""The most writes that share a transaction in the event loop."""
+
+HERE_IN_A_ROW = 200
+"""After this many writes in the event loop, the thread makes the next ones. Each adds a few pages to the write-ahead
+log, which SQLite copies to the file when it has 1,000."""
+
+HERE_SECONDS_MAX = 0.001
+"""If commits in the event loop take longer on average, the thread makes those of the next ``SLOW_SECONDS``."""
+
+HERE_AVERAGED = 10
+"""About how many commits are averaged. One that takes ten times too long is thus enough."""
+
+SLOW_SECONDS = 1.0
+
 Results = tuple[Sequence[Write], Mapping[Write, BaseException]]
 """Writes that were made, and the errors of those that failed."""
 
@@ -52,7 +77,7 @@ _WAL_RETRY_SECONDS = 0.005
 
 
 class Connections:
-    """The connections of one process to a file. Use its methods in one event loop only.
+    """The connections of one process to a file. Use its methods in one event loop at a time only.
 
     Args:
         path: the file. It is created if it does not exist, and upgraded if an older release created it.
@@ -67,12 +92,17 @@ class Connections:
         self._path = path
         self._closed = False
         self._writes: deque[Write] = deque()
-        self._is_due = False
+        self._is_due = False  # a turn of the thread is requested, and has not begun
+        self._gathers_in: asyncio.AbstractEventLoop | None = None  # at the end of its round, what waits is written
+        self._last: asyncio.Future[Any] | None = None  # what was requested of the thread last
+        self._made_here = 0
+        self._seconds_here = 0.0  # the average of a commit
+        self._slow_until = 0.0
         self._thread = OneThread("sqlite-store")
         self._turns = _Turns(self._thread)
         opening = self._thread.submit(_open_both, path, busy_timeout_ms)
         try:
-            self._writer, self._reader = opening.result()
+            self._writer, self._here = opening.result()
             self._files = OpenFiles(path)
         except BaseException:
             # An interrupt may arrive while the thread opens the file, or just after.
@@ -84,38 +114,39 @@ class Connections:
         """Runs ``work`` in the thread, on the connection that writes, after all earlier calls."""
         self._check_usable()
         with self._errors():
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._writer)
+            self._last = made = asyncio.get_running_loop().run_in_executor(self._thread, work, self._writer)
+            return await made
 
     async def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Runs ``work`` in the calling thread, on the connection that reads. It must be fast: a row or two, found by an
-        index."""
+        """Runs ``work`` in the calling thread. It must be fast: a row or two, found by an index."""
         self._check_usable()
         with self._errors():
             try:
-                return work(self._reader)
+                return work(self._here)
             except sqlite3.OperationalError as error:
-                if _primary_code(error) != sqlite3.SQLITE_BUSY:
+                if not _is_busy(error):
                     raise
         return await self.run(work)  # rare: another process is recovering the file, so the thread waits for it
 
     async def write(self, work: Callable[[sqlite3.Connection], object], *, statements: int, size: int = 0) -> None:
-        """Runs ``work`` in a transaction, together with the other writes that wait for the thread. If the call is
-        cancelled while its write still waits, nothing is written.
+        """Runs ``work`` in a transaction, together with the other writes that wait. If the call is cancelled while its
+        write still waits, nothing is written.
 
         Args:
-            work: executes the statements. A single statement must write nothing if it raises.
+            work: executes the statements. A single statement must write nothing if it raises. If another process holds
+                the lock, it is called again.
             size: the approximate number of bytes to write.
         """
         self._check_open()
         loop = asyncio.get_running_loop()
         write = Write(work, statements == 1, loop.create_future())
         if size >= LARGE_BYTES:
-            self._request(loop, self._write, [write])
+            self._request(loop, self._write, self._writer, [write])
         else:
             self._writes.append(write)
-            if not self._is_due:
-                self._is_due = True
-                self._request(loop, self._turn, loop)
+            if self._gathers_in is not loop:  # another event loop may have ended in the middle of its round
+                self._gathers_in = loop
+                loop.call_soon(self._gathered, loop)
         with self._errors():
             await write.done
 
@@ -124,32 +155,63 @@ class Connections:
         if self._closed:
             return
         self._closed = True
-        ending = self._thread.submit(_close_both, self._writer, self._reader)
+        self._request_turn(asyncio.get_running_loop())
+        ending = self._thread.submit(_close_both, self._writer, self._here)
         self._thread.shutdown(wait=False)
         with self._errors():
             # Closing continues even if the caller is cancelled.
             await asyncio.shield(asyncio.wrap_future(ending))
         self._thread.shutdown()
 
+    def _gathered(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Makes the writes that wait, here or in the thread."""
+        self._gathers_in = None
+        last, count = self._last, len(self._writes)
+        is_idle = last is None or last.done() or last.get_loop() is not loop
+        is_short = count <= HERE_TOGETHER_MAX and self._made_here < HERE_IN_A_ROW
+        if not (is_idle and is_short and loop.time() >= self._slow_until and self._write_here(loop)):
+            self._request_turn(loop)
+
+    def _write_here(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Makes the writes that wait. Returns False if it has made none, because another process holds the lock."""
+        started = loop.time()
+        writes, failures = self._write(self._here, list(self._writes))
+        if any(_is_busy(error) for error in failures.values()):
+            return False
+        self._writes.clear()
+        self._made_here += len(writes)
+        ended = loop.time()
+        self._seconds_here += (ended - started - self._seconds_here) / HERE_AVERAGED
+        if self._seconds_here > HERE_SECONDS_MAX:
+            self._seconds_here, self._slow_until = 0.0, ended + SLOW_SECONDS
+        _tell(loop, writes, failures)
+        _tell_others(loop, writes, failures)
+        return True
+
+    def _request_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Requests a turn of the thread if writes wait for one, and none is due."""
+        if self._writes and not self._is_due:
+            self._is_due, self._made_here = True, 0
+            self._request(loop, self._turn)
+
     def _request(self, loop: asyncio.AbstractEventLoop, work: Callable[..., Results], *args: object) -> None:
         """Requests work of the thread. When it has ended, the event loop is woken once, to tell the results."""
-        loop.run_in_executor(self._turns, work, *args)
+        self._last = loop.run_in_executor(self._turns, work, *args)
 
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> Results:
+    def _turn(self) -> Results:
         self._is_due = False
         waiting = [self._writes.popleft() for _ in range(len(self._writes))]
         while len(waiting) > WRITES_TOGETHER_MAX:
-            results = self._write(waiting[:WRITES_TOGETHER_MAX])
+            results = self._write(self._writer, waiting[:WRITES_TOGETHER_MAX])
             del waiting[:WRITES_TOGETHER_MAX]
-            with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
-                loop.call_soon_threadsafe(_tell, *results)
-        return self._write(waiting)
+            _tell_others(None, *results)
+        return self._write(self._writer, waiting)
 
-    def _write(self, writes: Sequence[Write]) -> Results:
-        # If the files are gone, the writes are lost. Checked in this thread, because closing, which comes after them in
-        # it, deletes the write-ahead log.
+    def _write(self, connection: sqlite3.Connection, writes: Sequence[Write]) -> Results:
+        # If the files are gone, the writes are lost. Checked before anything else can close the connection, because
+        # closing deletes the write-ahead log.
         writes = [write for write in writes if not write.done.cancelled()]
-        return writes, write_together(self._writer, writes, self._files.check) if writes else {}
+        return writes, write_together(connection, writes, self._files.check) if writes else {}
 
     def _check_usable(self) -> None:
         self._check_open()
@@ -187,24 +249,36 @@ class _Turns(Executor):
 
 def _make(turn: Callable[..., Results], args: Sequence[Any], loop: asyncio.AbstractEventLoop, ended: Ended) -> None:
     results = turn(*args)
-    with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
-        loop.call_soon_threadsafe(_end, results, ended)
+    with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody waits in it any more
+        loop.call_soon_threadsafe(_end, loop, results, ended)
+    _tell_others(loop, *results)
 
 
-def _end(results: Results, ended: Ended) -> None:
-    _tell(*results)
+def _end(loop: asyncio.AbstractEventLoop, results: Results, ended: Ended) -> None:
+    _tell(loop, *results)
     if not ended.done():
         ended.set_result(None)
 
 
-def _tell(writes: Sequence[Write], failures: Mapping[Write, BaseException]) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, writes: Sequence[Write], failures: Mapping[Write, BaseException]) -> None:
+    """Tells the results of the writes that wait in this event loop."""
     for write in writes:
-        if write.done.done():
-            continue  # cancelled while it was written
+        if write.done.done() or write.done.get_loop() is not loop:
+            continue  # cancelled while it was written, or another event loop tells it
         if (failure := failures.get(write)) is None:
             write.done.set_result(None)
         else:
             write.done.set_exception(failure)
+
+
+def _tell_others(
+    loop: asyncio.AbstractEventLoop | None, writes: Sequence[Write], failures: Mapping[Write, BaseException]
+) -> None:
+    """Has the results of writes told in their event loops, except this one."""
+    for other in dict.fromkeys(write.done.get_loop() for write in writes):
+        if other is not loop:
+            with contextlib.suppress(RuntimeError):  # it has ended, and nobody waits in it any more
+                other.call_soon_threadsafe(_tell, other, writes, failures)
 
 
 # --- opening and closing ---------------------------------------------------------------------
@@ -237,18 +311,19 @@ def _create_private(path: Path) -> None:
 
 
 def _open_both(path: Path, busy_timeout_ms: int) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    """Opens the connection that writes, and the one that reads in the calling thread."""
+    """Opens the connection of the thread, and the one of the event loop."""
     connection = _open(path, busy_timeout_ms)
     try:
-        reader = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        reader.text_factory = bytes
-        reader.execute("PRAGMA query_only = ON")
+        here = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        here.text_factory = bytes
+        here.execute("PRAGMA synchronous = FULL")
+        here.execute("PRAGMA wal_autocheckpoint = 0")
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error):
             raise _open_error(path, error) from error
         raise
-    return connection, reader
+    return connection, here
 
 
 def _close_opened(opening: Future[tuple[sqlite3.Connection, sqlite3.Connection]]) -> None:
@@ -256,8 +331,8 @@ def _close_opened(opening: Future[tuple[sqlite3.Connection, sqlite3.Connection]]
         _close_both(*opening.result())
 
 
-def _close_both(connection: sqlite3.Connection, reader: sqlite3.Connection) -> None:
-    reader.close()
+def _close_both(connection: sqlite3.Connection, here: sqlite3.Connection) -> None:
+    here.close()
     connection.close()
 
 
@@ -269,7 +344,7 @@ def _write_ahead(connection: sqlite3.Connection, busy_timeout_ms: int) -> None:
             connection.execute("PRAGMA journal_mode = WAL").fetchone()
             return
         except sqlite3.OperationalError as error:
-            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+            if not _is_busy(error) or time.monotonic() >= deadline:
                 raise
             time.sleep(_WAL_RETRY_SECONDS)
 
@@ -288,6 +363,10 @@ def _open_error(path: Path, error: sqlite3.Error) -> SettingsError | Unavailable
             f"that this user may write"
         )
     return Unavailable(f"SQLite could not open {path}: {error}")
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and _primary_code(error) == sqlite3.SQLITE_BUSY
 
 
 def _primary_code(error: sqlite3.Error) -> int:
