@@ -175,10 +175,10 @@ class Connections:
     def _write_here(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Makes the writes that wait. Returns False if it has made none, because another process holds the lock."""
         started = loop.time()
-        writes, failures = self._write(self._here, list(self._writes))
+        writes, failures = self._write(self._here, self._taken())
         if any(_is_busy(error) for error in failures.values()):
+            self._writes.extendleft(reversed(writes))
             return False
-        self._writes.clear()
         self._made_here += len(writes)
         ended = loop.time()
         self._seconds_here += (ended - started - self._seconds_here) / HERE_AVERAGED
@@ -200,12 +200,20 @@ class Connections:
 
     def _turn(self) -> Results:
         self._is_due = False
-        waiting = [self._writes.popleft() for _ in range(len(self._writes))]
+        waiting = self._taken()
         while len(waiting) > WRITES_TOGETHER_MAX:
             results = self._write(self._writer, waiting[:WRITES_TOGETHER_MAX])
             del waiting[:WRITES_TOGETHER_MAX]
             _tell_others(None, *results)
         return self._write(self._writer, waiting)
+
+    def _taken(self) -> list[Write]:
+        """Removes the writes that wait, and returns them."""
+        taken: list[Write] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                taken.append(self._writes.popleft())
+        return taken
 
     def _write(self, connection: sqlite3.Connection, writes: Sequence[Write]) -> Results:
         # If the files are gone, the writes are lost. Checked before anything else can close the connection, because
