@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
 from cloud_adapter.engine.user_code import RunSync, own_decimal_context
@@ -183,6 +184,8 @@ class _Place(Executor):
 class DaemonThreads(Executor):
     """An executor whose threads do not keep the process from ending, and end by themselves when they are idle.
 
+    The threads wait in a ``SimpleQueue``. With a condition, each of them would wake up only to wait for its lock.
+
     Args:
         name: the prefix of the threads' names.
         threads_max: the largest number of threads.
@@ -193,25 +196,26 @@ class DaemonThreads(Executor):
         self._name = name
         self._threads_max = threads_max
         self._idle_seconds_max = idle_seconds_max
-        self._changed = threading.Condition()
-        # Hold `_changed` to use the following attributes.
-        self._calls: deque[_Call] = deque()
+        self._queue: SimpleQueue[_Call | None] = SimpleQueue()
+        """The calls that have not begun. A thread that gets None ends."""
+        self._lock = threading.Lock()
+        # Hold `_lock` to use the following attributes, and to put a call.
         self._threads: set[threading.Thread] = set()
-        self._idle = 0
+        self._calls = 0  # including those that run
         self._started = 0
         self._is_shut_down = False
 
     @property
     def threads(self) -> int:
         """The number of threads, including idle ones."""
-        with self._changed:
+        with self._lock:
             return len(self._threads)
 
     @property
     def idle(self) -> int:
         """The number of threads that wait for work."""
-        with self._changed:
-            return self._idle
+        with self._lock:
+            return max(0, len(self._threads) - self._calls)
 
     def check_open(self) -> None:
         """Checks that the executor accepts calls.
@@ -229,27 +233,26 @@ class DaemonThreads(Executor):
             RuntimeError: the executor was shut down, or the system cannot start more threads.
         """
         call = _Call(Future(), partial(function, *args, **kwargs))
-        with self._changed:
+        with self._lock:
             self.check_open()
-            self._calls.append(call)
-            if self._idle >= len(self._calls):
-                self._changed.notify()
-            elif len(self._threads) < self._threads_max:
+            if self._calls >= len(self._threads) < self._threads_max:
                 self._start()
+            self._calls += 1
+            self._queue.put(call)
         return call.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Rejects new calls. Calls that were submitted before are made; with ``cancel_futures``, those that have not
         begun are cancelled."""
-        with self._changed:
+        with self._lock:
             self._is_shut_down = True
-            calls = list(self._calls) if cancel_futures else []
-            if cancel_futures:
-                self._calls.clear()
             threads = list(self._threads)
-            self._changed.notify_all()
-        for call in calls:
-            call.future.cancel()
+        with suppress(Empty):
+            while cancel_futures:
+                if (call := self._queue.get_nowait()) is not None:
+                    call.future.cancel()
+        for _ in threads:
+            self._queue.put(None)
         if wait:
             for thread in threads:
                 thread.join()
@@ -263,21 +266,27 @@ class DaemonThreads(Executor):
         except RuntimeError:  # the system cannot start more threads, so the call waits for an existing one
             self._threads.remove(thread)
             if not self._threads:
-                self._calls.pop()
                 raise
 
     def _work(self) -> None:
         while (call := self._next()) is not None:
             call.make()
             del call  # so that the call can be freed while the thread is idle
+            with self._lock:
+                self._calls -= 1
 
     def _next(self) -> _Call | None:
         """Waits for the next call. Returns None if this thread is no longer needed."""
-        with self._changed:
-            self._idle += 1
-            self._changed.wait_for(lambda: self._calls or self._is_shut_down, self._idle_seconds_max)
-            self._idle -= 1
-            if self._calls:
-                return self._calls.popleft()
-            self._threads.remove(threading.current_thread())
-            return None
+        while True:
+            try:
+                call = self._queue.get(timeout=self._idle_seconds_max)
+            except Empty:
+                with self._lock:
+                    if self._calls >= len(self._threads):
+                        continue  # a call was put just now, because this thread counts as idle
+                    self._threads.remove(threading.current_thread())
+                    return None
+            if call is None:
+                with self._lock:
+                    self._threads.remove(threading.current_thread())
+            return call

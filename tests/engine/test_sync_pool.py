@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import itertools
 import subprocess
 import sys
 import threading
@@ -12,11 +13,12 @@ import time
 import weakref
 from concurrent.futures import CancelledError, Executor, wait
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
 
+from cloud_adapter.engine import sync_pool
 from cloud_adapter.engine.sync_pool import IDLE_SECONDS_MAX, DaemonThreads, SyncPool
 from cloud_adapter.engine.user_code import RunSync
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
@@ -124,6 +126,34 @@ def test_nothing_is_lost_while_threads_come_and_go() -> None:
     done, waiting = wait(calls, SECONDS_MAX)
     assert (len(done), len(waiting)) == (2_000, 0)
     threads.shutdown()
+
+
+def test_a_call_that_comes_while_a_thread_gives_up_waiting_is_made_also_if_all_end_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put, gets = threading.Event(), itertools.count()
+
+    class LateQueue:
+        """The second call of ``get`` ends without a result, just after something was put."""
+
+        def __init__(self) -> None:
+            self.queue: SimpleQueue[Any] = SimpleQueue()
+            self.put, self.get_nowait = self.queue.put, self.queue.get_nowait
+
+        def get(self, timeout: float) -> Any:
+            if next(gets) == 1:
+                assert put.wait(SECONDS_MAX)
+                raise Empty
+            return self.queue.get(timeout=timeout)
+
+    monkeypatch.setattr(sync_pool, "SimpleQueue", LateQueue)
+    threads = DaemonThreads("test", 1)
+    assert threads.submit(len, "abc").result(SECONDS_MAX) == 3
+    _until_idle(threads)
+    call = threads.submit(len, "ab")
+    threads.shutdown(wait=False)
+    put.set()
+    assert call.result(SECONDS_MAX) == 2
 
 
 def test_what_a_call_held_is_released_when_it_has_ended() -> None:

@@ -48,7 +48,7 @@ def late_threads() -> Iterator[None]:
         current = threading.current_thread()
         return LateThread.current if current is simulating else current
 
-    names = SimpleNamespace(Condition=threading.Condition, Thread=LateThread, current_thread=current_thread)
+    names = SimpleNamespace(Lock=threading.Lock, Thread=LateThread, current_thread=current_thread)
     with patch.object(sync_pool, "threading", names):
         yield
 
