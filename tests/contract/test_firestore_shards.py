@@ -14,17 +14,21 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import grpc
 import pytest
 
+from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Order
 from cloud_adapter.stores.firestore import shards as shards_module
+from cloud_adapter.stores.firestore import store as store_module
 from cloud_adapter.stores.firestore.documents import INSTANCES
+from cloud_adapter.stores.firestore.refusals import WRITE_ATTEMPTS_MAX
 from cloud_adapter.stores.firestore.shards import SHARD, SHARDS_MAX, Shards
 from cloud_adapter.stores.firestore.store import FirestoreStore
 from cloud_adapter.summaries import Due
 from tests.contract.keys_contract import KeysContract
 from tests.contract.store_contract import NOW, SECOND, StoreContract, an_instance, changed
-from tests.firestore_client import RecordingClient
+from tests.firestore_client import RecordingClient, after, failing
 
 pytestmark = pytest.mark.slow
 
@@ -191,6 +195,25 @@ def test_shards_are_added_to_what_is_being_committed_and_deleted(
     migrate(work)
 
 
+def test_a_shard_that_cannot_be_added_is_an_error(migrate: Callable[[Work], None]) -> None:
+    async def work(database: Migration) -> None:
+        await database.store(NONE).create(an_instance())
+        aborted, store = failing(grpc.StatusCode.ABORTED), database.store(WRITTEN)
+        database.client.handlers.extend([after(nothing), *[aborted] * WRITE_ATTEMPTS_MAX])
+        with pytest.raises(Unavailable, match="'pizza' 'order-1' could not be written: other writers were faster"):
+            await add_shards(store)
+        assert await database.shard_of("order-1") is None
+        database.client.handlers.extend([after(nothing), *[aborted] * (WRITE_ATTEMPTS_MAX - 1)])
+        assert await add_shards(store) == (1, 1)
+        assert await database.shard_of("order-1") is not None
+
+    migrate(work)
+
+
+async def nothing() -> None:
+    """The RPC is made without anything before it."""
+
+
 def test_reads_with_shards_are_one_rpc(migrate: Callable[[Work], None]) -> None:
     async def work(database: Migration) -> None:
         store, client = database.store(READ), database.client
@@ -204,6 +227,31 @@ def test_reads_with_shards_are_one_rpc(migrate: Callable[[Work], None]) -> None:
         assert client.taken() == ["RunQuery"] * 5
         await store.list("pizza", search={"customer": ["5", 5]})
         assert client.taken() == ["RunQuery"] * 2, "one for each reading of the text"
+
+    migrate(work)
+
+
+def test_lists_of_several_queries_skip_nothing_between_their_pages(
+    migrate: Callable[[Work], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One query is far ahead of the other, and some instances have the same time."""
+    monkeypatch.setattr(store_module, "SUMMARIES_PER_CALL", 2)
+    found_by = ["5", 5, 5, 5, 5, "5", "5", 5, "5", 5]
+    times = [9, 8, 7, 6, 6, 6, 6, 5, 5, 4]
+
+    async def work(database: Migration) -> None:
+        store = database.store(READ)
+        for number, (value, time) in enumerate(zip(found_by, times, strict=True)):
+            instance = an_instance(f"order-{9 - number}", updated_at=NOW + time * SECOND)
+            await store.create(replace(instance, search={"customer": value}))
+        for limit in (1, 3, 10):
+            found, cursor = list[str](), None
+            while True:
+                page = await store.list("pizza", search={"customer": ["5", 5]}, limit=limit, cursor=cursor)
+                found += [entry.id for entry in page.instances]
+                if (cursor := page.cursor) is None:
+                    break
+            assert found == [f"order-{number}" for number in range(9, -1, -1)], limit
 
     migrate(work)
 

@@ -145,6 +145,8 @@ def test_each_call_is_one_rpc(use: Use) -> None:
         assert client.taken() == ["RunQuery"]
         await store.list("pizza", status="waiting", cursor=cursor)
         assert client.taken() == ["RunQuery"]
+        await store.list("pizza", search={"customer": ["5", 5], "paid": ["1", 1, True]})
+        assert client.taken() == ["RunQuery"]
         await store.due(NOW)
         assert client.taken() == ["RunQuery"]
         await store.ping()
@@ -498,8 +500,8 @@ def test_collections_of_that_name_elsewhere_are_none_of_ours(use: Use) -> None:
 def test_more_entries_are_discarded_than_one_rpc_takes(use: Use) -> None:
     async def work(store: FirestoreStore, client: RecordingClient) -> None:
         entries = [an_entry(f"entry-{number}") for number in range(2 * DELETES_PER_COMMIT + 1)]
-        await store.post(entries[0])
-        await store.post(entries[-1])
+        for place in (0, DELETES_PER_COMMIT - 1, DELETES_PER_COMMIT, -1):
+            await store.post(entries[place])
         client.taken()
         await store.discard(entries)
         assert client.taken() == ["Commit"] * 3

@@ -243,6 +243,20 @@ def test_an_instance_that_the_checkpoint_has_ended_runs_no_further_step(threads:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
+def test_an_instance_that_the_first_checkpoint_has_ended_runs_no_step(threads: int) -> None:
+    class Flow(Logged):
+        definition = S(*[Go("side", do("s1"))][: threads - 1], do("a"), do("b"))
+
+    order, execution = Flow(), Execution.start("id-1", Flow)
+
+    def cancel(kind: str) -> None:
+        execution.status = Status.CANCELED
+
+    resume(order, execution, cancel)
+    assert (order.log, execution.status) == ([], "canceled")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
 def test_an_instance_that_the_checkpoint_has_moved_goes_on_there(threads: int) -> None:
     class Flow(Logged):
         definition = S(*[Go("side", do("s1"))][: threads - 1], do("a"), do("b"), do("c"), do("d"))

@@ -192,6 +192,21 @@ async def test_a_post_that_arrives_again_after_its_event_was_rejected_is_discard
     check_idle(world.process)
 
 
+@in_world(Shop)
+async def test_an_event_that_is_rejected_delays_no_event_behind_it(world: World) -> None:
+    running = await baking(world)
+    for token, amount in (("a", 13), ("b", 1)):
+        assert await send(world, "Add", amount, outcome=token) == LATER
+    world.process.fault("inbox", before=Unavailable("the process that runs the step does not collect"))
+    GATE.open()
+    await world.finish(running)
+    before = world.now
+    assert await send(world, "Add", 2, world.start()) == b'"sum 2"'
+    assert (await world.fields()).log == ["baked", "add 1", "add 2"]
+    assert world.now == before, "at once"
+    assert await outcome(world, "a") == Outcome(error="EventRejected", text="not thirteen")
+
+
 @pytest.mark.parametrize("applied", [False, True])
 @pytest.mark.parametrize("name", ["post", "commit", "inbox", "load", "load_key", "create_task", "discard"])
 @pytest.mark.parametrize("nth", [1, 2, 3])

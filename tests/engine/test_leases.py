@@ -392,6 +392,66 @@ async def test_synchronous_code_outlasts_a_time_without_the_database(world: Worl
 
 
 @in_world(Kiln, run_sync=held_up)
+async def test_synchronous_code_that_outlasts_its_lease_leaves_that_of_the_next_holder_alone(world: World) -> None:
+    await world.create()
+    running = await delivering(world, world.process)
+    for nth in range(1, 60):
+        world.process.unavailable("commit", nth, applied=False)
+    first = GATE.event
+    assert first is not None
+    await world.clock.advance(61)
+    takeover = await delivering(world, world.start())
+    taken = (await world.instance()).lease
+    assert taken is not None
+    world.process.wire.faults.clear()
+    await world.clock.advance(30)
+    lease = (await world.instance()).lease
+    assert lease is not None and lease.token == taken.token
+    GATE.open()
+    assert await world.finish(takeover) is Outcome.DONE
+    first.set()
+    await world.finish(running)
+    assert (await world.fields()).log == ["fire"]
+
+
+HEATED: list[bool] = []
+
+
+class Prepared(Workflow, name="prepared"):
+    """Has a condition that does not only depend on its fields."""
+
+    log: list[str] = []
+
+    async def bake(self) -> None:
+        self.log.append("baking")
+        await GATE.wait()
+
+    definition = S(
+        Go("oven", Select("begin", On("Begin", lambda w: None)), Step("bake", bake)),
+        WaitFor("heated", lambda w: bool(HEATED), write("heated")),
+        Select("end", On("End", lambda w: None)),
+    )
+
+
+@in_world(Prepared)
+async def test_moves_that_are_due_at_the_load_are_saved_before_a_step_runs(world: World) -> None:
+    """A renewal during the step would save where the threads are, but not the fields."""
+    HEATED.clear()
+    await world.create()
+    await world.finish(world.process.post("Begin"))
+    HEATED.append(True)
+    running = await delivering(world, world.process)
+    await world.clock.advance(20)
+    await die(world.process, running)
+    assert (await world.fields()).log == ["heated"]
+    await world.clock.advance(60)
+    running = await delivering(world, world.start())
+    GATE.open()
+    assert await world.finish(running) is Outcome.DONE
+    assert (await world.fields()).log == ["heated", "baking"]
+
+
+@in_world(Kiln, run_sync=held_up)
 async def test_nothing_begins_beside_synchronous_code_when_it_is_canceled(world: World) -> None:
     await world.create()
     running = await delivering(world, world.process)
@@ -427,8 +487,19 @@ async def test_nothing_begins_beside_synchronous_code_after_a_pause(world: World
     assert (await world.fields()).log == ["fire"]
 
 
+@in_world(Bakery)
+async def test_an_unexpected_error_of_a_renewal_is_not_lost(world: World) -> None:
+    running = await baking(world)
+    world.process.fault("commit", before=ValueError("a defect"))
+    await world.clock.advance(20)
+    GATE.open()
+    await world.finish(running)
+    error = (await world.instance()).execution.error
+    assert error is not None and error.message == "a defect"
+
+
 @pytest.mark.parametrize("applied", [False, True])
-@in_world(Bakery, options=BY_THIRDS)
+@in_world(Bakery)
 async def test_a_renewal_that_fails_once_is_made_up_for(world: World, applied: bool) -> None:
     running = await baking(world)
     world.process.unavailable("commit", applied=applied)

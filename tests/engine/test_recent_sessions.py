@@ -179,6 +179,33 @@ def test_a_rejected_event_leaves_nothing_behind(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_an_event_that_arrived_during_the_commit_before_it_takes_no_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with runtimes(tmp_path) as (runtime,):
+            await runtime.engine.create("counted", "a")
+            begun, goes_on = asyncio.Event(), asyncio.Event()
+            commit = runtime.store.commit
+
+            async def disturbed(*args: Any, **details: Any) -> Any:
+                begun.set()
+                await goes_on.wait()
+                return await commit(*args, **details)
+
+            monkeypatch.setattr(runtime.store, "commit", disturbed)
+            loads = Loads(runtime, monkeypatch)
+            first = asyncio.create_task(send(runtime))
+            await begun.wait()
+            second = asyncio.create_task(send(runtime))
+            await asyncio.sleep(0.05)
+            goes_on.set()
+            assert [await first, await second] == [b"1", b"2"]
+            assert loads.count == 1
+
+    asyncio.run(run())
+
+
 def test_an_event_that_could_not_be_committed_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

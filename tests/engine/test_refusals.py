@@ -56,3 +56,4 @@ async def test_failures_of_authorize_do_not_flood_the_log(
             await world.clock.advance(1)
     lines = [record.fields for record in caplog.records if "authorize failed" in record.getMessage()]  # type: ignore[attr-defined]
     assert [line.get("left_out") for line in lines] == [None] * LINES_MAX + [5]
+    assert all("in authorize\n" in line["exception"] for line in lines), "the stack trace shows where"

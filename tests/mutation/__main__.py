@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -59,11 +59,10 @@ def trials(
 ) -> Iterator[tuple[int, Trial]]:
     """Tries each mutant, and gives its place in the sample. Those that the time does not suffice for are left out."""
     ends = time.monotonic() + 60 * minutes
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
-        every = [Copy(ROOT, Path(folder, str(number))) for number in range(jobs)]
+    with TemporaryDirectory() as folder, ExitStack() as opened, ThreadPoolExecutor(jobs) as pool:
         copies: SimpleQueue[Copy] = SimpleQueue()
-        for copy in every:
-            copies.put(copy)
+        for number in range(jobs):
+            copies.put(opened.enter_context(closing(Copy(ROOT, Path(folder, str(number))))))
 
         def one_trial(mutant: Mutant) -> Trial | None:
             if time.monotonic() > ends:
@@ -75,11 +74,12 @@ def trials(
                 copies.put(copy)
 
         futures = {pool.submit(one_trial, mutant): place for place, mutant in enumerate(sample)}
-        for future in as_completed(futures):
-            if (trial := future.result()) is not None:
-                yield futures[future], trial
-        for copy in every:
-            copy.close()
+        try:
+            for future in as_completed(futures):
+                if (trial := future.result()) is not None:
+                    yield futures[future], trial
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -130,6 +130,60 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
         "if thread.waits or thread.attempt or thread.retry_at is not None or program.is_plain:",
         "if ((thread.waits) or (thread.retry_at is not None) or (program.is_plain)):",
     ): "a failed attempt raises the pc, so its thread has another one, and none resumes with failed attempts",
+    (
+        "workflow_core/machine/values.py",
+        "value_of",
+        "if value is not True and value is not False:",
+        "if value is not False and value is not False:",
+    ): "only a shortcut: ``refuse_accident`` accepts True",
+    (
+        "workflow_core/machine/alone.py",
+        "resume_alone",
+        "if thread.waits or thread.attempt or thread.retry_at is not None or program.is_plain:",
+        "if thread.waits and thread.attempt or thread.retry_at is not None or program.is_plain:",
+    ): "a thread with waits stands at no step and does not resume; for one with failed attempts, see below",
+    (
+        "workflow_core/machine/unwinding.py",
+        "finish",
+        "if thread.name not in machine.program.racers:",
+        "if False:",
+    ): "only a shortcut: the parent of no other branch rests on a race",
+    (
+        "workflow_core/machine/alone.py",
+        "handle_alone",
+        "is_set_up = is_set_up or wait.event == event",
+        "is_set_up = ((is_set_up))",
+    ): "without the short path, the general one does the same",
+    (
+        "cloud_adapter/stores/firestore/documents.py",
+        "key_of",
+        "document = snapshot.to_dict() or {}",
+        "document = ((snapshot.to_dict()))",
+    ): "a document that exists has a mapping",
+    (
+        "cloud_adapter/engine/transaction.py",
+        "Transactor.decide",
+        "self.session = kept  # the session was only read",
+        "pass  # the session was only read",
+    ): "the next batch loads the instance once more",
+    (
+        "cloud_adapter/engine/activities.py",
+        "_TakeResult",
+        "lax = True",
+        "lax = False",
+    ): "only when the fields are checked changes: if a check at the commit fails, each decision is made again",
+    (
+        "cloud_adapter/engine/commits.py",
+        "Committer.commit",
+        "await turn()",
+        "pass",
+    ): "only how often others get a turn changes",
+    (
+        "cloud_adapter/engine/transaction.py",
+        "Transactor._ask_all",
+        "item.waits = NotNow(self.busy())",
+        "pass",
+    ): "the next round makes the decision again first, and refuses it with the same error",
 }
 """(path, function, removed, added): the reason."""
 
