@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 from typing import Any
@@ -101,14 +102,9 @@ def result(call: Callable[[Any, Any], object], classes: tuple[type, type]) -> ob
         return type(error)
 
 
-@pytest.mark.parametrize("earlier", [0, 20], ids=["shared", "compiled"])
 @pytest.mark.parametrize("name", CALLS)
-def test_a_record_behaves_like_a_dataclass(name: str, earlier: int) -> None:
-    point, named = as_record()
-    for _ in range(earlier):
-        point(1), named(name="a")
-    assert (vars(point)["__init__"].__name__ == "__init__") is bool(earlier)
-    assert result(CALLS[name], (point, named)) == result(CALLS[name], as_dataclass())
+def test_a_record_behaves_like_a_dataclass(name: str) -> None:
+    assert result(CALLS[name], as_record()) == result(CALLS[name], as_dataclass())
 
 
 @record(slots=True, frozen=True)
@@ -119,7 +115,8 @@ class Kept:
 
 def test_a_frozen_record_can_be_copied_and_pickled() -> None:
     kept = Kept(3, ("a",))
-    assert kept.__replace__(number=4) == Kept(4, ("a",))  # type: ignore[attr-defined, unused-ignore]
+    if sys.version_info >= (3, 13):
+        assert copy.replace(kept, number=4) == Kept(4, ("a",))
     for again in (copy.copy(kept), copy.deepcopy(kept), pickle.loads(pickle.dumps(kept))):
         assert again == kept and type(again) is Kept
     with pytest.raises(FrozenInstanceError, match="cannot assign to field 'number'"):
@@ -157,10 +154,8 @@ def test_methods_are_compiled_when_they_are_called() -> None:
         return [name for name in ("__init__", "__eq__", "__hash__") if getattr(cls, name).__name__ == name]
 
     assert compiled(Late) == []
-    assert Late(1) == Late(1) and hash(Later(2)) == hash(Later(2, 1))
-    assert (compiled(Late), compiled(Later)) == (["__eq__"], ["__hash__"])
-    for number in range(20):
-        assert (Later(number).number, Later(number, 3).size) == (number, 3)
-    assert (compiled(Late), compiled(Later)) == (["__eq__"], ["__init__", "__hash__"])
-    assert Later(2, 3) != Late(2)
+    assert Late(1).number == 1
+    assert compiled(Late) == ["__init__"] and compiled(Later) == []
+    assert Later(2, 3) != Late(2) and hash(Later(2)) == hash(Later(2, 1))
+    assert compiled(Later) == ["__init__", "__eq__", "__hash__"]
     assert Later.__init__.__qualname__.endswith("Later.__init__")
