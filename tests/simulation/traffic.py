@@ -138,7 +138,10 @@ def check_traffic(actor: Actor) -> None:
         (
             "load_key",
             calls["load_key"],
-            2 * traffic.decisions + needs.reads + 10 * failed_writes + failed["load_key"] + 2 * traffic.kept,
+            2 * (traffic.decisions + traffic.kept + traffic.unrecorded)
+            + needs.reads
+            + 10 * failed_writes
+            + failed["load_key"],
         ),
     ):
         if number > most:
