@@ -94,6 +94,7 @@ FIRST = {
     "task ahead of its commit acknowledged": 17,
     "task names without the commits token": 13,
     "task of the next attempt under the name of the last": 43,
+    "task that never got to commit acknowledged": 1701,
     "tasks created after the commit": 7,
     "thread given back twice": 412,
     "timeouts count from the start of slow code": 6,

@@ -105,7 +105,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_C}workflow.py", "Workflow.refuse_changes", "except Changed as error:"),
         (f"{_C}workflow.py", "migrated", "except Exception as error:"),
         (f"{_C}workflow.py", "Workflow.pack_result", "except PydanticSerializationError as error:"),
-        (f"{_C}workflow.py", "_check_fields", "raise DefinitionError("),
     ),
     DEFENSIVE: (
         ("cloud_adapter/document.py", "with_lease", "if document is not None:"),
@@ -146,11 +145,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_M}events.py", "handle", "return None"),
         (f"{_M}passing.py", "pack_fields", "return _stored(type(given).__input_form__.pack(given))"),
         (f"{_M}waits.py", "_deadline", "return delay.astimezone(UTC)"),
-        (
-            f"{_C}workflow.py",
-            "Workflow.__pydantic_init_subclass__",
-            "if cls.__pydantic_complete__:  # also for an abstract class, whose fields can be dumped",
-        ),
         (f"{_C}workflow.py", "Workflow.migrate", "return fields"),
         (f"{_C}workflow.py", "Workflow.pack_result", "packed = cls.__form__.pack(self)"),
         (f"{_C}workflow.py", "Workflow.refuse_changes", "if (compare := type(self).__form__.compare) is not None:"),
