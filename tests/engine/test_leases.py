@@ -499,7 +499,7 @@ async def test_an_unexpected_error_of_a_renewal_is_not_lost(world: World) -> Non
 
 
 @pytest.mark.parametrize("applied", [False, True])
-@in_world(Bakery)
+@in_world(Bakery, options=BY_THIRDS)
 async def test_a_renewal_that_fails_once_is_made_up_for(world: World, applied: bool) -> None:
     running = await baking(world)
     world.process.unavailable("commit", applied=applied)

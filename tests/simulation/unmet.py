@@ -201,7 +201,6 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
             "DaemonThreads.check_open",
             'raise RuntimeError(f"the threads {self._name} are shut down, because the process is ending")',
         ),
-        (f"{_E}sync_pool.py", "DaemonThreads.submit", "elif len(self._threads) < self._threads_max:"),
         (f"{_E}sync_pool.py", "DaemonThreads.shutdown", "call.future.cancel()"),
     ),
     GONE: (
