@@ -69,6 +69,12 @@ async def together(store: SqliteStore, *writes: Awaitable[object]) -> list[str]:
     return [type(result).__name__ for result in await waiting]
 
 
+async def set_pragma(store: SqliteStore, pragma: str) -> None:
+    """Sets it on both connections: either may make a write."""
+    for on_connection in (store.connections.run, store.connections.read):
+        await on_connection(lambda connection: connection.execute(f"PRAGMA {pragma}").fetchall())
+
+
 async def versions(store: SqliteStore, count: int) -> list[int]:
     return [(await store.load("pizza", f"order-{number}")).execution.pc + 1 for number in range(count)]
 
@@ -150,7 +156,7 @@ def test_writes_that_cannot_be_committed_are_unavailable_and_leave_no_transactio
             "CREATE TABLE children (parent REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
             "CREATE TRIGGER orphan AFTER UPDATE ON instances BEGIN INSERT INTO children VALUES (1); END",
         )
-        await store.connections.run(lambda connection: connection.execute("PRAGMA foreign_keys = ON"))
+        await set_pragma(store, "foreign_keys = ON")
         writes = (store.commit(changed(instance), [a_key()]) for instance in loaded)
         assert await together(store, *writes) == ["Unavailable"] * count
         assert await versions(store, count) == [1] * count
@@ -166,7 +172,7 @@ def test_a_full_file_fails_the_large_write_and_the_store_goes_on(path: Path) -> 
     async def work(store: SqliteStore) -> None:
         loaded = await created(store, 3)
         (pages,) = await store.connections.run(lambda connection: connection.execute("PRAGMA page_count").fetchone())
-        await store.connections.run(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 2}"))
+        await set_pragma(store, f"max_page_count = {pages + 2}")
         large = [changed(instance, ballast="x" * 9 * PAGE) for instance in loaded]
         with pytest.raises(Unavailable, match="full"):
             await store.commit(large[1], [a_key()])
@@ -177,7 +183,7 @@ def test_a_full_file_fails_the_large_write_and_the_store_goes_on(path: Path) -> 
         assert results[1] == "Unavailable"
         assert [2 if result == "Instance" else 1 for result in results] == await versions(store, 3)
         check_nothing_is_open(path)
-        await store.connections.run(lambda connection: connection.execute("PRAGMA max_page_count = 100000"))
+        await set_pragma(store, "max_page_count = 100000")
         await store.commit(large[1], [a_key()])
 
     use(path, work)

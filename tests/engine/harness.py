@@ -353,6 +353,12 @@ class World:
         await self.deliver()
 
 
+async def do_not_sync(store: SqliteStore) -> None:
+    """No test here cuts the power: waiting for the disk would be most of the time that they take."""
+    for on_connection in (store.connections.run, store.connections.read):
+        await on_connection(lambda connection: connection.execute("PRAGMA synchronous = OFF").close())
+
+
 def in_world(*workflows: type[Workflow], **kwargs: Any) -> Callable[[Any], Callable[..., None]]:
     """Makes an ``async def test(world, ...)`` a test; the arguments after the first come from pytest."""
 
@@ -361,10 +367,7 @@ def in_world(*workflows: type[Workflow], **kwargs: Any) -> Callable[[Any], Calla
             async def scenario() -> None:
                 world = World(tmp_path, *workflows, **kwargs)
                 try:
-                    # No test here cuts the power: waiting for the disk would be most of the time that they take.
-                    await world.store.connections.run(
-                        lambda connection: connection.execute("PRAGMA synchronous = OFF").close()
-                    )
+                    await do_not_sync(world.store)
                     await test(world, **arguments)
                 finally:
                     await world.store.close()

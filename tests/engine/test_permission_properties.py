@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.operations import Cancel, SetFields
 from cloud_adapter.errors import Forbidden, InstanceNotFound, Unauthenticated
-from tests.engine.harness import World
+from tests.engine.harness import World, do_not_sync
 from workflow_core import (
     ANONYMOUS,
     ANYONE,
@@ -173,7 +173,7 @@ async def check(rules: Rules, who: Principal) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), workflow_of(rules))
         try:
-            await world.store.connections.run(lambda connection: connection.execute("PRAGMA synchronous = OFF").close())
+            await do_not_sync(world.store)
             for select in SELECTS:
                 for request in REQUESTS:
                     await check_request(world, Oracle(rules, who, select), request)

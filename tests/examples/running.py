@@ -21,7 +21,7 @@ from services import OutsideService
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.errors import Busy
-from tests.engine.harness import ID, Killed, Process, World
+from tests.engine.harness import ID, Killed, Process, World, do_not_sync
 from workflow_core import Workflow
 
 Scenario = Callable[["Run"], Awaitable[None]]
@@ -185,8 +185,7 @@ async def new_world(directory: Path, workflows: tuple[type[Workflow], ...]) -> A
     os.makedirs(directory, exist_ok=True)
     world = World(directory, *workflows)
     try:
-        # No test here cuts the power: waiting for the disk would be most of the time that they take.
-        await world.store.connections.run(lambda connection: connection.execute("PRAGMA synchronous = OFF").close())
+        await do_not_sync(world.store)
         yield world
     finally:
         await world.store.close()
