@@ -37,7 +37,7 @@ def _record(
         methods: dict[str, Any] = {"__repr__": _repr}
         if init:
             methods["__init__"] = _compiled_late(made, "__init__", _init_source)
-            made.__signature__ = _Signature()  # type: ignore[attr-defined]
+            made.__signature__ = _Signature(made)  # type: ignore[attr-defined]
         if eq:
             methods["__eq__"] = _compiled_late(made, "__eq__", _eq_source)
             methods["__hash__"] = _compiled_late(made, "__hash__", _hash_source) if frozen else None
@@ -138,9 +138,15 @@ def _hash_source(cls: type[DataclassInstance], _: _Names) -> str:
 
 
 class _Signature:
-    """The signature of a class, for ``help`` and the reference."""
+    """The signature of a class, for ``help`` and the reference. Instances, and subclasses that are made in another way,
+    have none of this kind."""
 
-    def __get__(self, _: object, cls: type[DataclassInstance]) -> inspect.Signature:
+    def __init__(self, made: Any) -> None:
+        self._made = made
+
+    def __get__(self, instance: object, cls: Any) -> inspect.Signature:
+        if instance is not None or cls.__init__ is not self._made.__init__ or cls.__new__ is not object.__new__:
+            raise AttributeError("__signature__")
         annotations = {place.name: place.type for place in fields(cls)}
         names: _Names = {"_FACTORY": _FACTORY}
         exec(_init_source(cls, names), names)  # nosec B102 - made of the names of fields
@@ -152,19 +158,19 @@ class _Signature:
 # --- methods that all classes share ----------------------------------------------------------
 
 
-def _repr(self: DataclassInstance) -> str:
+def _repr(self: Any) -> str:
     parts = (f"{place.name}={getattr(self, place.name)!r}" for place in fields(self) if place.repr)
     return f"{type(self).__qualname__}({', '.join(parts)})"
 
 
-def _refuse(self: DataclassInstance, name: str, *_: Any) -> None:
+def _refuse(self: Any, name: str, *_: Any) -> None:
     raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
 
-def _values(self: DataclassInstance) -> list[Any]:
+def _values(self: Any) -> list[Any]:
     return [getattr(self, place.name) for place in fields(self)]
 
 
-def _set_values(self: DataclassInstance, values: list[Any]) -> None:
+def _set_values(self: Any, values: list[Any]) -> None:
     for place, value in zip(fields(self), values, strict=True):
         object.__setattr__(self, place.name, value)

@@ -8,7 +8,7 @@ import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -64,6 +64,22 @@ def subclass(base: type, *, frozen: bool) -> Any:
     return dataclass(frozen=frozen)(made)  # type: ignore[call-overload, unused-ignore]
 
 
+def made_otherwise(base: Any) -> Any:
+    class Made(base):  # type: ignore[misc]
+        def __init__(self, text: str) -> None:
+            super().__init__(int(text))
+
+    return Made
+
+
+def callable_one(base: Any) -> Any:
+    class Made(base):  # type: ignore[misc]
+        def __call__(self, text: str) -> None:
+            pass
+
+    return Made
+
+
 CALLS: dict[str, Callable[[Any, Any], object]] = {
     "repr": lambda point, named: repr(point(1)).rpartition(".")[2],
     "positional": lambda point, named: (point(1, 3).x, point(1, 3).y, point(1, 3).length),
@@ -87,6 +103,9 @@ CALLS: dict[str, Callable[[Any, Any], object]] = {
     "not in init": lambda point, named: point(1, length=3),
     "copy": lambda point, named: copy.copy(named(name="a")) == named(name="a"),
     "signature": lambda point, named: (str(inspect.signature(point)), str(inspect.signature(named))),
+    "signature of a subclass": lambda point, named: str(inspect.signature(subclass(point, frozen=True))),
+    "signature of a subclass made otherwise": lambda point, named: str(inspect.signature(made_otherwise(point))),
+    "signature of an instance": lambda point, named: str(inspect.signature(callable_one(point)(1))),
     "frozen subclass": lambda point, named: subclass(point, frozen=True)(1, z=5).z,
     "mutable subclass": lambda point, named: subclass(named, frozen=False)(name="a", z=5).z,
     "frozen subclass of a mutable class": lambda point, named: subclass(named, frozen=True),
@@ -121,6 +140,11 @@ def test_a_frozen_record_can_be_copied_and_pickled() -> None:
         assert again == kept and type(again) is Kept
     with pytest.raises(FrozenInstanceError, match="cannot assign to field 'number'"):
         kept.number = 4  # type: ignore[misc]
+
+
+def test_the_types_of_its_methods_can_be_found() -> None:
+    for name in ("__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__getstate__", "__setstate__"):
+        get_type_hints(getattr(Kept, name))
 
 
 def test_an_own_method_is_kept() -> None:
