@@ -93,8 +93,8 @@ class Leave:
         until: for the error of another thread, the name of the ``Try`` in which that was started: no ``except_``
             section inside of it catches the error.
         failed: the threads that have failed with the error. They continue if it fails the instance and that is retried.
-        locals: for an error in a plain definition, the locals of the thread at that statement. ``finally_`` sections
-            need other ones, and a retry needs these.
+        locals: for an error in a plain definition, the locals of the thread at that statement, except large ones.
+            ``finally_`` sections need other ones, and a retry needs these.
     """
 
     kind: LeaveKind
@@ -103,7 +103,7 @@ class Leave:
     pc: int = 0
     until: Annotated[str, Field(exclude_if=lambda until: not until)] = ""
     failed: list[Thread] = field(default_factory=list)
-    locals: dict[str, Any] = field(default_factory=dict)
+    locals: dict[str, Any] | None = None
 
 
 @record(slots=True)

@@ -226,6 +226,43 @@ async def test_the_step_before_code_that_has_failed_has_its_arguments_again_behi
     assert (await world.fields()).log == ["first 7", "clean", "first 7", "a", "b", "c", "clean", "last 8"]
 
 
+class Large(Workflow, name="large"):
+    log: list[str] = []
+
+    @step
+    def make(self) -> str:
+        return "x" * 560_000
+
+    @step
+    def work(self) -> None:
+        raise TerminalError("broken")
+
+    @step
+    def clean(self, size: int) -> None:
+        self.log.append(f"clean {size}")
+
+    async def run(self) -> None:
+        text, number = await self.make(), 1
+        try:
+            await self.work()
+        finally:
+            text += "y"
+            number += 1
+            await self.clean(0).named("first")
+            await self.clean(len(text)).named("second")
+        await self.clean(len(text) + number).named("last")
+
+
+@in_world(Large)
+async def test_a_cleanup_runs_with_locals_that_could_not_be_stored_twice(world: World) -> None:
+    await world.create()
+    await world.deliver()
+    execution = (await world.instance()).execution
+    assert execution.error is not None and execution.error.type == "TerminalError"
+    assert (await world.fields()).log == ["clean 0", "clean 560001"]
+    assert execution.threads[0].locals == {"number": 1}, "a retry has no value that the cleanup has changed"
+
+
 async def break_and_repair(world: World, place: str) -> None:
     BROKEN.append(place)
     await world.create()

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import is_dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -27,6 +27,23 @@ from workflow_core.execution import Thread
 from workflow_core.machine.state import MachineState
 from workflow_core.statements.inline import Local
 from workflow_core.value_form import pack_untyped
+
+RETRIED_BYTES_MAX: Final = 100_000
+"""The most bytes of locals that are stored for a retry, beside those of the cleanup that runs meanwhile."""
+
+
+def for_retry(machine: MachineState, thread: Thread) -> dict[str, Any] | None:
+    """Returns the locals with which the statement of a thread can be retried after a cleanup; None if the definition is
+    not plain. Large ones are left out: with twice their size, the instance might exceed its limit, and the cleanup has
+    to run. A retry then fails where it reads one."""
+    if not machine.program.is_plain:
+        return None
+    kept, left = dict[str, Any](), RETRIED_BYTES_MAX
+    for key, value in thread.locals.items():
+        if (size := len(to_json(value))) <= left:
+            kept[key] = value
+            left -= size
+    return kept
 
 
 def load(thread: Thread, local: Local) -> Any:

@@ -39,6 +39,7 @@ from dataclasses import replace
 from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_info
 from workflow_core.execution import Cover, Leave, Status, Thread
+from workflow_core.machine.frames import for_retry
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, end, start_of, timers_of, unwatch, watch
 from workflow_core.machine.transitions import ThreadHappening, change_thread, check_thread, land
@@ -120,8 +121,8 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
             return clause.entry
         if guard.cleanup_at >= 0:
             _land(machine, thread)
-            if error is not None and not leave.locals:
-                leave.locals = thread.locals
+            if error is not None and leave.locals is None:
+                leave.locals = for_retry(machine, thread)
             thread.pending[guard.name] = leave
             return guard.cleanup
         if guard.late_at >= 0:
@@ -150,7 +151,7 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
 def _stand_at(machine: MachineState, thread: Thread, leave: Leave) -> None:
     """Moves a thread that has failed back to the statement that failed."""
     thread.step, thread.pc = leave.step, leave.pc
-    if leave.locals:
+    if leave.locals is not None:
         thread.locals = leave.locals
         machine.values.get(thread.id, {}).clear()  # what the finally_ sections have assigned
     is_step = isinstance(machine.program.rests.get(leave.step), StepOp)
@@ -317,7 +318,7 @@ def _throw(machine: MachineState, thread: Thread, leave: Leave, inside: Thread, 
     if reason is not None and reason.until and (reason.until == guard.name or _comes_first(reason, guard)):
         reason.failed.extend(failed)
         return
-    at = Leave(_ERROR, None, inside.step, inside.pc, locals=inside.locals)
+    at = Leave(_ERROR, None, inside.step, inside.pc, locals=for_retry(machine, inside))
     if reason is not None and reason.kind is _ERROR:
         at = reason
     thrown = replace(at, error=leave.error, until=guard.name, failed=[*at.failed, *failed])
