@@ -68,6 +68,7 @@ class Traffic:
             once more.
         due: the instances that it has found to be overdue.
         recovered: how many tasks the instances and inboxes need that it has found to be overdue.
+        retries: how many retries were to come in an instance that it has loaded, at most.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -91,6 +92,7 @@ class Traffic:
     kept: int = 0
     looked: int = 0
     unrecorded: int = 0
+    retries: int = 0
 
     def returned(self, name: str, result: Any) -> None:
         """A call has succeeded."""
@@ -100,9 +102,13 @@ class Traffic:
             self.recovered += len(result)
         elif name in ("due", "postponed"):
             self.due |= {(due.workflow, due.id) for due in result}
-        elif name == "load" and (result.workflow, result.id) in self.due:
-            waits = [wait for thread in result.execution.threads for wait in thread.waits]
-            self.recovered += 1 + sum(isinstance(wait, AnyTimedWait) for wait in waits)
+        elif name == "load":
+            execution = result.execution
+            waits = [wait for thread in execution.threads for wait in thread.waits]
+            if (result.workflow, result.id) in self.due:
+                self.recovered += 1 + sum(isinstance(wait, AnyTimedWait) for wait in waits)
+            retried = (each.retry_at is not None for each in (*execution.threads, *execution.teardowns))
+            self.retries = max(self.retries, sum(retried))
 
 
 @dataclass(eq=False)

@@ -88,12 +88,10 @@ def _needs(actor: Actor) -> Needs:
 
 
 def _stops(actor: Delivery) -> int:
-    """How many tasks a resume may create for what is due beyond the horizon: one for each attempt that is to come."""
-    world, id = actor.process.world, actor.delivered.body["id"]
-    is_near = world.settings.limits.horizon > timedelta(seconds=DELAY_SECONDS_MAX)
-    if actor.delivered.path != RESUME_PATH or is_near or id not in world.models or not world.models[id].exists:
-        return 0
-    return len(world.models[id].executor.attempts.retry_at)
+    """How many tasks a resume may create for what is due beyond the horizon: one for each attempt that was to come when
+    it loaded the instance."""
+    is_near = actor.process.world.settings.limits.horizon > timedelta(seconds=DELAY_SECONDS_MAX)
+    return 0 if actor.delivered.path != RESUME_PATH or is_near else actor.traffic.retries
 
 
 def check_traffic(actor: Actor) -> None:
@@ -138,7 +136,7 @@ def check_traffic(actor: Actor) -> None:
         (
             "load_key",
             calls["load_key"],
-            2 * (traffic.decisions + traffic.kept + traffic.unrecorded)
+            2 * (traffic.decisions + traffic.kept + traffic.looked + traffic.unrecorded)
             + needs.reads
             + 10 * failed_writes
             + failed["load_key"],
