@@ -322,10 +322,12 @@ def _open_both(path: Path, busy_timeout_ms: int) -> tuple[sqlite3.Connection, sq
     """Opens the connection of the thread, and the one of the event loop."""
     connection = _open(path, busy_timeout_ms)
     try:
-        here = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        timeout = busy_timeout_ms / 1000  # another process may have a lock for a moment, because it opens the file too
+        here = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
         here.text_factory = bytes
         here.execute("PRAGMA synchronous = FULL")
         here.execute("PRAGMA wal_autocheckpoint = 0")
+        here.execute("PRAGMA busy_timeout = 0")
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error):
