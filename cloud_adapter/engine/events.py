@@ -34,8 +34,7 @@ from workflow_core.records import record
 from workflow_core.signatures import HandlerSignature
 
 BUFFERED = b""
-"""The response to an event that is buffered, and handled when the workflow waits for it. A handler's output is never
-empty."""
+"""The response to an event that is buffered, and handled when the workflow waits for it. No output is empty."""
 
 LATER = b"later"
 """The response to an event that is decided later, and whose outcome can be read then. It is not JSON, so it is no

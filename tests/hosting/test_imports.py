@@ -10,17 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.hosting.cloud_settings import CLOUD
 from workflow_core import workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SETTINGS = {
-    "GORCHESTRATE_BACKEND": "cloud",
-    "GORCHESTRATE_ACCESS": "open",
-    "GORCHESTRATE_PROJECT": "p",
-    "GORCHESTRATE_LOCATION": "europe-west1",
-    "GORCHESTRATE_WORKER_URL": "https://worker.run.app",
-    "GORCHESTRATE_TASKS_ACCOUNT": "tasks@p.iam.gserviceaccount.com",
+SETTINGS = CLOUD | {
     "FIRESTORE_EMULATOR_HOST": "127.0.0.1:1",
     "CLOUD_TASKS_EMULATOR_HOST": "127.0.0.1:1",
 }

@@ -17,14 +17,9 @@ from cloud_adapter.hosting import garbage, warm_up
 from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.service import Service
 from cloud_adapter.hosting.warm_up import WarmUp
+from tests.hosting.cloud_settings import CLOUD
 
-SETTINGS = {
-    "GORCHESTRATE_BACKEND": "cloud",
-    "GORCHESTRATE_ACCESS": "open",
-    "GORCHESTRATE_PROJECT": "p",
-    "GORCHESTRATE_LOCATION": "europe-west1",
-    "GORCHESTRATE_WORKER_URL": "https://worker.run.app",
-    "GORCHESTRATE_TASKS_ACCOUNT": "tasks@p.iam.gserviceaccount.com",
+SETTINGS = CLOUD | {
     "GORCHESTRATE_WORKER_AUTH": "iam",
     "K_SERVICE": "api",
 }

@@ -318,9 +318,10 @@ def _throw(machine: MachineState, thread: Thread, leave: Leave, inside: Thread, 
     if reason is not None and reason.until and (reason.until == guard.name or _comes_first(reason, guard)):
         reason.failed.extend(failed)
         return
-    at = Leave(_ERROR, None, inside.step, inside.pc, locals=for_retry(machine, inside))
     if reason is not None and reason.kind is _ERROR:
         at = reason
+    else:
+        at = Leave(_ERROR, None, inside.step, inside.pc, locals=for_retry(machine, inside))
     thrown = replace(at, error=leave.error, until=guard.name, failed=[*at.failed, *failed])
     _interrupt(machine, inside, instruction, guard, thrown)
 
