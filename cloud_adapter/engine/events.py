@@ -167,7 +167,7 @@ class SendEvent(Decision):
         signature = accepted.case.signature
         assert signature is not None
         value = signature.validate_json(event, request.body)
-        if isinstance(accepted.case, HandlerCase) and not session.is_fresh:
+        if isinstance(accepted.case, HandlerCase) and not (session.is_fresh and not session.is_assumed):
             raise ByItself  # the handler may be asynchronous
         self.span.set(thread=accepted.thread.id, statement=accepted.thread.step, pc=session.execution.pc)
         started = self.clock.now()

@@ -1,9 +1,16 @@
 """Sessions that are kept after their last commit, so that the next decision need not load the instance.
 
 Theory of operation. After a commit, a session is what a load would give (``transaction.py`` relies on this too, while
-decisions wait). It stays so until another commit, which gives the instance another version. A kept session is therefore
-as good as a load, if the store still has its version. Only a store on the same machine can tell that much faster than
-it loads.
+decisions wait). It stays so until another commit, which gives the instance another version. There are two ways to use a
+kept session:
+
+* It is *assumed* that nobody has committed since. The next commit shows whether that is true, because it is compared
+  like any other. If it is not, everything that was decided is decided again, on what is stored. Until then, nothing is
+  answered, not even a refusal. A wrong assumption costs a commit that fails, so a session is only assumed if it is
+  probably right: not after a wrong one on the same instance, and if the store is shared by many machines, only for
+  ``SHARED``, and only if no work is due, which another process would do.
+* If a decision may be answered without a commit, the version is compared first. Only a store on the same machine can
+  tell that much faster than it loads.
 
 Conditions are called after the fields were checked. They must not change them, but one that does, or keeps a value in
 the object, must not have other effects than after a load. ``take`` therefore loads the fields anew, from memory.
@@ -13,6 +20,8 @@ therefore removes the session, and it is kept again after the next commit only.
 """
 
 from __future__ import annotations
+
+from datetime import datetime, timedelta
 
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.refs import InstanceRef
@@ -25,20 +34,30 @@ CHARS_MAX = 1_000_000
 CHARS_EACH = 2_000
 """What a session takes at least, in the same unit."""
 
+SHARED, LOCAL = timedelta(seconds=2), timedelta(days=1)
+"""How long after a commit it is assumed that nobody else has committed, if the store is shared by many machines, and if
+it is on this one."""
+
+WRONG = timedelta(minutes=1)
+"""How long nothing is assumed of an instance after a wrong assumption."""
+
 
 class RecentSessions:
     """The sessions of the instances that this process has committed last.
 
     Args:
-        committer: it decides whether the workflow's sessions may be kept, and has the store.
+        committer: it decides whether the workflow's sessions may be kept, and has the store and the clock.
     """
 
     def __init__(self, committer: Committer) -> None:
         self._store = committer.store if isinstance(committer.store, LocalStore) else None
+        self._clock = committer.clock
         self._secrets = committer.secrets
-        self._sessions: dict[InstanceRef, tuple[Session, int]] = {}
-        """The longest unused first."""
+        self._sessions: dict[InstanceRef, tuple[Session, int, datetime]] = {}
+        """With their sizes, and until when they are assumed. The longest unused first."""
         self._chars = 0
+        self._wrong: dict[InstanceRef, datetime] = {}
+        """When assumptions about instances were wrong, the first one first."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -47,34 +66,55 @@ class RecentSessions:
         """Keeps a session that was just committed and is no longer used, unless the instance is leased or may have
         events in its inbox. Secrets are not kept."""
         ref, instance = session.ref, session.instance
-        if self._store is None or instance.lease is not None or session.may_have_events:
+        if instance.lease is not None or session.may_have_events or self._secrets.handles(instance.workflow):
             return
-        if self._secrets.handles(instance.workflow):
+        now = self._clock.now()
+        until = now + self._assumed(ref, now)
+        if self._store is None and (session.has_due or until <= now):
             return
         self._pop(ref)
         chars = CHARS_EACH + session.chars
-        self._sessions[ref] = session, chars
+        self._sessions[ref] = session, chars, until
         self._chars += chars
         while self._chars > CHARS_MAX:
             self._pop(next(iter(self._sessions)))
 
-    async def take(self, ref: InstanceRef) -> Session | None:
+    async def take(self, ref: InstanceRef, *, assumes: bool) -> Session | None:
         """Returns the session of an instance, if it is what the store has, and forgets it.
+
+        Args:
+            assumes: it may be assumed that nobody has committed since; the session is then ``is_assumed``.
 
         Raises:
             InvalidFields
             Unavailable
         """
-        session = self._pop(ref)
-        if session is None or self._store is None:
+        if (kept := self._pop(ref)) is None:
             return None
-        is_current = await self._store.is_current(ref.workflow, ref.id, session.instance.version)
-        if not is_current:
+        session, _, until = kept
+        if assumes and self._clock.now() < until:
+            session.is_assumed = True
+        elif self._store is None or not await self._store.is_current(ref.workflow, ref.id, session.instance.version):
             return None
         session.load_fields()
         return session
 
-    def _pop(self, ref: InstanceRef) -> Session | None:
-        session, chars = self._sessions.pop(ref, (None, 0))
-        self._chars -= chars
-        return session
+    def was_wrong(self, ref: InstanceRef) -> None:
+        """Records that an assumption about an instance was wrong."""
+        self._wrong.pop(ref, None)
+        self._wrong[ref] = self._clock.now()
+        while self._assumed(first := next(iter(self._wrong)), self._wrong[ref]):
+            del self._wrong[first]
+
+    def _assumed(self, ref: InstanceRef, now: datetime) -> timedelta:
+        """Returns for how long it may be assumed that nobody else commits to an instance."""
+        wrong_at = self._wrong.get(ref)
+        if wrong_at is not None and now - wrong_at < WRONG:
+            return timedelta()
+        return SHARED if self._store is None else LOCAL
+
+    def _pop(self, ref: InstanceRef) -> tuple[Session, int, datetime] | None:
+        kept = self._sessions.pop(ref, None)
+        if kept is not None:
+            self._chars -= kept[1]
+        return kept

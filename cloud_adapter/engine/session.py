@@ -65,6 +65,7 @@ class Session:
         conflicts: the number of attempts that met a conflict one after another before this one; None: no other attempt
             follows a conflict.
         chars: the size of the fields and the execution that were written last.
+        is_assumed: it is only assumed that the store still has this state; see ``recent_sessions.py``.
 
     Raises:
         InvalidFields: the stored fields do not match the workflow's types, or cannot be migrated.
@@ -93,6 +94,7 @@ class Session:
         self.has_no_events = False
         self.conflicts: int | None = None
         self.chars = 0
+        self.is_assumed = False
         self._fields = self.instance.fields
         self._is_known = False
         self._error: ErrorInfo | None = None
@@ -216,6 +218,11 @@ class Session:
         may = instance.has_kept_events if instance.lease is None else instance.lease.keeps_events
         return may and not self.has_no_events
 
+    @property
+    def has_due(self) -> bool:
+        """Whether work is due at once, in the stored state."""
+        return any(at is None for _, at in self.before.due)
+
     def prepare(self, token: str, now: datetime, policy: LeasePolicy, options: EngineOptions) -> Change:
         """Returns the change that saves the session's state; see ``plan``. Call ``seal`` first.
 
@@ -244,6 +251,7 @@ class Session:
         self.delivered = set()
         self.has_no_events = False
         self.conflicts = None
+        self.is_assumed = False
         self._look()
 
     def _look(self) -> None:

@@ -31,7 +31,7 @@ from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter.document import Instance
-from cloud_adapter.engine.commits import Committer, Superseded, no_turn
+from cloud_adapter.engine.commits import Committer, Reloaded, Superseded, no_turn
 from cloud_adapter.engine.decisions import ByItself, Contended, Decision, NotNow
 from cloud_adapter.engine.kept_events import KeptEvents
 from cloud_adapter.engine.line import CHECKED_SECONDS, Item, Line, Verdict
@@ -107,12 +107,13 @@ class Transactor:
         first = batch[0].decision
         anew = first.alone or any(item.decision.wants_events for item in batch)
         if anew and self.session is not None:
-            self.recent.keep(self.session)  # its version is compared before it is used
+            self.recent.keep(self.session)
         kept, self.session = None if anew else self.session, None
         current, self.current = self.current, None
         try:
-            session = kept or await self._loaded(first, current)
-            session.conflicts = self.conflicts
+            session = kept or await self._loaded(batch, current)
+            is_assumed = session.is_assumed
+            session.conflicts = None if is_assumed else self.conflicts
             if self._is_after_events(session, batch):
                 if await self._take_event(session):
                     return batch
@@ -134,14 +135,21 @@ class Transactor:
         is_large = len(batch) >= LARGE_BATCH
         if is_large:
             await self.let_others()  # loading, deciding and saving a large batch each take long
-        held, rest = await self._ask_all(session, batch, is_loaded=kept is None)
+        held, rest = await self._ask_all(session, batch, is_loaded=not (kept or is_assumed))
         if not any(verdict.has_changed for verdict in held):
             if all(item.over for item in batch):
                 self.session = kept  # the session was only read
             return [*(verdict.item for verdict in held), *rest]
         if is_large:
             await self.let_others()
-        again = await self._commit(session, held, is_large=is_large)
+        try:
+            again = await self._commit(session, held, is_large=is_large)
+        except Conflict as error:
+            if not is_assumed:
+                raise
+            self.recent.was_wrong(self.ref)
+            self.current = error.current if isinstance(error, Reloaded) else None
+            return [*(verdict.item for verdict in held), *rest]
         is_free = session.instance.lease is None and not session.may_have_events
         if not again and not first.alone and is_free:
             if is_large or self.line.waiting():
@@ -150,10 +158,13 @@ class Transactor:
                 self.recent.keep(session)
         return [*again, *rest]
 
-    async def _loaded(self, first: Decision, current: Instance | None) -> Session:
-        """Returns the stored instance, for a batch that begins with that decision."""
+    async def _loaded(self, batch: Sequence[Item], current: Instance | None) -> Session:
+        """Returns the stored instance for a batch, or what is assumed to be stored."""
+        first, recent = batch[0].decision, None
+        if not (first.shows_history or current):
+            is_sure = any(item.decision.reads or item.decision.wants_events for item in batch)
+            recent = await self.recent.take(self.ref, assumes=not is_sure)
         rewrite = first.rewrite if first.alone else None
-        recent = None if first.shows_history or current else await self.recent.take(self.ref)
         return recent or await self.committer.load(self.ref, rewrite, history=first.shows_history, current=current)
 
     def _is_after_events(self, session: Session, batch: Sequence[Item]) -> bool:
@@ -251,6 +262,8 @@ class Transactor:
                 if session.undo(mark):
                     return held, batch[number:]
                 return [], [*(earlier.item for earlier in held), *batch[number:]]
+            except NotNow:
+                return held, batch[number:]
             except Interrupted:
                 item.waits = NotNow(self.busy())
                 self.line.put_last(item)
@@ -278,6 +291,7 @@ class Transactor:
 
         Raises:
             ByItself, Interrupted
+            NotNow: it would have to wait, if what is assumed is true.
         """
         before, verdict = session.execution.pc, Verdict(item)
         session.machine.begin(now)
@@ -288,6 +302,8 @@ class Transactor:
             verdict.has_changed = session.execution.pc != before
             item.context.run(session.note_failure, now)  # in the context of the request, for its log line
         except NotNow as wait:
+            if session.is_assumed:
+                raise
             await self._put_off(item, wait)
             return None
         except (ByItself, Interrupted):

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from cloud_adapter.cli import cost_model as model
 from cloud_adapter.cli.cost_model import Cost, paths
 from cloud_adapter.cli.main import app
+from cloud_adapter.engine import recent_sessions
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, World, in_world
 from workflow_core import (
@@ -53,6 +54,12 @@ INPUTS: dict[str, Any] = {
     "TakeDelivery": {"courier": "Carl"},
     "Ask": 1,
 }
+
+
+@pytest.fixture(autouse=True)
+def slow_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets each request come so late that its instance has to be read: the costs are those of requests far apart."""
+    monkeypatch.setattr(recent_sessions, "SHARED", timedelta())
 
 
 async def counted(world: World, acts: Sequence[str | timedelta], fields: dict[str, Any]) -> dict[str, int]:

@@ -126,8 +126,7 @@ async def test_the_fields_of_a_child_are_converted_once_on_their_way(world: Worl
         + UNCHANGED
         + CHECK  # its step
         + Counter(validated=1, dumped=1)  # its result, which a method of the user may compute
-        + LOAD
-        + UNCHANGED  # the parent, to which its end is told
+        + LOAD  # the parent, to which its end is told; its search fields are known from its last commit
     ):
         await world.deliver()
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cryptography.fernet import Fernet
@@ -19,7 +19,8 @@ from cloud_adapter.errors import Unavailable
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
 from gorchestrate.testing.clock import START
-from workflow_core import EventRejected, Go, On, S, Select, Step, WaitFor, While, Workflow
+from tests.engine.harness import World, in_world
+from workflow_core import EventRejected, EventRequest, Go, On, S, Select, Step, WaitFor, While, Workflow
 
 
 class Counted(Workflow, name="counted"):
@@ -240,6 +241,153 @@ def test_an_event_that_could_not_be_committed_leaves_nothing_behind(
     asyncio.run(run())
 
 
+# --- assumptions -------------------------------------------------------------------------------
+
+
+class Asked:
+    """An asynchronous handler. It notes the counts that it has seen."""
+
+    seen: ClassVar[list[int]] = []
+
+    def setup(self, request: EventRequest) -> None:
+        """Nothing to do."""
+
+    async def handle(self, request: EventRequest, input: None) -> None:
+        self.seen.append(request.workflow.count)
+
+    def teardown(self, request: EventRequest, handled: bool) -> None:
+        """Nothing to do."""
+
+
+class Shared(Workflow, name="shared"):
+    """Of a store that the harness does not know to be on the same machine."""
+
+    count: int = 0
+    limit: int = 100
+    seen: ClassVar[list[int]] = []
+
+    def add(self) -> int:
+        self.seen.append(self.count)
+        self.count += 1
+        if self.count > self.limit:
+            raise EventRejected(f"the limit is {self.limit}")
+        return self.count
+
+    def set_limit(self, limit: int) -> None:
+        self.limit = limit
+
+    definition = S(While("for ever", lambda w: True, Select("wait", On("Add", add), On("SetLimit", set_limit))))
+
+
+class Asking(Workflow, name="asking"):
+    """Counts, and can be asked once."""
+
+    count: int = 0
+
+    def add(self) -> None:
+        self.count += 1
+
+    definition = S(
+        Go("counting", While("for ever", lambda w: True, Select("wait", On("Add", add)))),
+        Select("ask", On("Ask", Asked())),
+    )
+
+
+@in_world(Shared)
+async def test_a_wrong_assumption_costs_one_commit(world: World) -> None:
+    one, other = world.process, world.start()
+    await world.create()
+    assert [await one.send("Add") for _ in range(2)] == [1, 2]
+    assert await other.send("Add") == 3
+    Shared.seen.clear()
+    with one.calls() as calls:
+        assert await one.send("Add") == 4
+    assert calls == ["commit", "load", "commit"]
+    assert Shared.seen == [2, 3], "the handler was called again, on what is stored"
+    with one.calls() as calls:
+        assert [await one.send("Add") for _ in range(2)] == [5, 6]
+    assert calls == ["load", "commit"] * 2, "nothing is assumed for a while"
+    await world.clock.advance(recent_sessions.WRONG.total_seconds())
+    with one.calls() as calls:
+        assert [await one.send("Add") for _ in range(2)] == [7, 8]
+    assert calls == ["load", "commit", "commit"]
+
+
+@in_world(Shared)
+async def test_nothing_is_assumed_later(world: World) -> None:
+    await world.create()
+    await world.send("Add")
+    await world.clock.advance(recent_sessions.SHARED.total_seconds())
+    with world.process.calls() as calls:
+        await world.send("Add")
+    assert calls == ["load", "commit"]
+
+
+@in_world(Shared)
+async def test_nobody_is_refused_because_of_an_assumption(world: World) -> None:
+    one, other = world.process, world.start()
+    await world.create(limit=1)
+    await one.send("Add")
+    await other.send("SetLimit", 9)
+    with one.calls() as calls:
+        assert await one.send("Add") == 2
+    assert calls == ["load", "commit"]
+    await one.send("SetLimit", 2)
+    with one.calls() as calls, pytest.raises(EventRejected):
+        await one.send("Add")
+    assert calls == ["load"]
+
+
+@in_world(Asking)
+async def test_an_asynchronous_handler_is_only_called_on_what_is_stored(world: World) -> None:
+    one, other = world.process, world.start()
+    await world.started()
+    await one.send("Add")
+    await other.send("Add")
+    Asked.seen.clear()
+    await one.send("Ask")
+    assert Asked.seen == [2]
+
+
+@in_world(Shared)
+async def test_events_that_wait_together_share_an_assumption(world: World) -> None:
+    """The second one is refused only if the first one is accepted, whoever has committed before."""
+    one, other = world.process, world.start()
+    for wrong in (False, True):
+        await world.create(id=f"{wrong}", limit=3)
+        await one.send("Add", id=f"{wrong}")
+        if wrong:
+            await other.send("Add", id=f"{wrong}")
+        sent = [one.post("Add", id=f"{wrong}") for _ in range(3)]
+        results = await world.finish(asyncio.gather(*sent, return_exceptions=True))
+        assert [result for result in results if isinstance(result, bytes)] == ([b"3"] if wrong else [b"2", b"3"])
+        assert all(isinstance(result, bytes | EventRejected) for result in results)
+
+
+@in_world(Stepping)
+async def test_what_another_process_has_to_move_is_not_kept(world: World) -> None:
+    await world.create()
+    await world.send("Add")
+    await world.deliver(world.start())
+    with world.process.calls() as calls:
+        await world.send("Add")
+    assert calls == ["load", "create_task", "commit"]
+
+
+@in_world(Stepping)
+async def test_a_task_does_not_wait_because_of_an_assumption(world: World) -> None:
+    """What this process has committed is older than the commit to which the task belongs."""
+    one, other = world.process, world.start()
+    await world.create()
+    await one.send("Add")
+    await world.deliver(one)
+    await other.send("Add")
+    with one.calls() as calls:
+        await world.deliver(one)
+    assert calls == ["load", "commit", "commit"]
+    assert (await world.fields()).done == 2
+
+
 def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent_sessions, "CHARS_MAX", 50_000)
 
@@ -270,7 +418,7 @@ def test_an_instance_with_a_lease_or_events_in_its_inbox_is_loaded_again(
                 session.instance = session.instance.with_values(**instance_change)
                 recent.keep(session)
                 assert len(recent) == count
-                await recent.take(session.ref)
+                await recent.take(session.ref, assumes=True)
 
     asyncio.run(run())
 
