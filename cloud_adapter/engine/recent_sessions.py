@@ -22,6 +22,7 @@ therefore removes the session, and it is kept again after the next commit only.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from cloud_adapter.engine.commits import Committer
 from cloud_adapter.engine.refs import InstanceRef
@@ -101,15 +102,16 @@ class RecentSessions:
 
     def was_wrong(self, ref: InstanceRef) -> None:
         """Records that an assumption about an instance was wrong."""
+        now = self._clock.now()
+        for old in list(takewhile(lambda known: self._wrong[known] <= now - WRONG, self._wrong)):
+            del self._wrong[old]
         self._wrong.pop(ref, None)
-        self._wrong[ref] = self._clock.now()
-        while self._assumed(first := next(iter(self._wrong)), self._wrong[ref]):
-            del self._wrong[first]
+        self._wrong[ref] = now
 
     def _assumed(self, ref: InstanceRef, now: datetime) -> timedelta:
         """Returns for how long it may be assumed that nobody else commits to an instance."""
         wrong_at = self._wrong.get(ref)
-        if wrong_at is not None and now - wrong_at < WRONG:
+        if wrong_at is not None and wrong_at > now - WRONG:
             return timedelta()
         return SHARED if self._store is None else LOCAL
 

@@ -12,7 +12,7 @@ from cloud_adapter.ports import Store
 from cloud_adapter.stores.firestore.shards import Shards
 from tests.contract.local_contract import LocalContract
 from tests.contract.store_contract import StoreContract
-from tests.simulation.store import Database, SimulatedStore
+from tests.simulation.store import Database, LocalSimulatedStore, SimulatedStore
 
 
 async def _at_once(name: str, land: Callable[[], Any]) -> Any:
@@ -29,7 +29,7 @@ class TestSimulatedStore(LocalContract, StoreContract):
             return lambda: setattr(database, "documents", dict(kept))
 
         self.backup = backup
-        return lambda: SimulatedStore(database, _at_once)
+        return lambda: LocalSimulatedStore(database, _at_once)
 
 
 class TestSimulatedStoreWithShards(StoreContract):

@@ -1,13 +1,16 @@
-"""What a run replaces in the product, beside limits: where errors are logged, and what counts as contended for."""
+"""What a run replaces in the product, beside limits: where errors are logged, what counts as contended for, and for how
+long a process assumes that nobody else commits."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
+from cloud_adapter.engine import recent_sessions
 from cloud_adapter.engine.lanes import Lanes
 from workflow_core import WorkflowError
 
@@ -19,6 +22,14 @@ if TYPE_CHECKING:
 def contended(*, always: bool) -> Iterator[None]:
     """Lets each instance count as contended for: results and ends of children come by way of inboxes."""
     with patch.object(Lanes, "is_contended", lambda self, ref: True) if always else nullcontext():
+        yield
+
+
+@contextmanager
+def assumed(seconds: float, *, after_wrong: float) -> Iterator[None]:
+    """Lets a process assume for that long that nobody else commits, and for how long not after it was wrong."""
+    shared, wrong = timedelta(seconds=seconds), timedelta(seconds=after_wrong)
+    with patch.object(recent_sessions, "SHARED", shared), patch.object(recent_sessions, "WRONG", wrong):
         yield
 
 

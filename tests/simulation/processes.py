@@ -21,7 +21,7 @@ from cloud_adapter.engine.user_code import call
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Task
 from tests.simulation.actors import CURRENT, LANE, Actor, Killed
-from tests.simulation.store import SimulatedStore
+from tests.simulation.store import LocalSimulatedStore, SimulatedStore
 from tests.simulation.threads import simulated_pools
 from tests.simulation.vault import SimulatedCodec
 
@@ -48,9 +48,10 @@ class Process:
         threads_max = world.settings.threads_max
         self.pools = simulated_pools(self, threads_max) if threads_max else None
         in_thread = self._in_thread if world.settings.has_slow_threads else _inline
+        store = LocalSimulatedStore if world.settings.is_local else SimulatedStore
         self.engine = Engine(
             [world.definitions.flows[revision], world.definitions.children[revision]],
-            SimulatedStore(world.database, self.call, world.written, world.sends, lambda: world.sharding.of(self.name)),
+            store(world.database, self.call, world.written, world.sends, lambda: world.sharding.of(self.name)),
             self,
             clock=self,
             options=world.settings.options,

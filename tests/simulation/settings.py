@@ -35,6 +35,9 @@ class Settings:
         has_principals: the workflows have roles, and each request has a principal.
         has_visitors: people look at the pages of instances, and do what these offer.
         is_contended: each instance counts as contended for, so that results come by way of its inbox.
+        is_local: the store is on the same machine, for all that the engine knows.
+        assumed_seconds, wrong_seconds: how long a process assumes that nobody else commits, and how long not after it
+            was wrong.
         prompt: nothing takes long; tasks are given up after a minute.
         queue_drags: each call of the queue may take up to half a lease while there are faults.
         drag: by what factor calls are slower than usual; slow calls let more wait in lanes.
@@ -72,6 +75,9 @@ class Settings:
         self.has_codec = self.has_typed_fields and chance("encryption", 0.5)
         self.has_principals = is_looked_at and not self.is_plain and chance("principals", 0.5)
         self.is_contended = chance("contention", 0.4)
+        self.is_local = chance("local store", 0.5)
+        self.assumed_seconds: int = choice("assumptions", (2, 20, 300))
+        self.wrong_seconds: int = choice("wrong assumptions", (0, 60))
         self.prompt = chance("promptness", 0.3)
         self.queue_drags = not self.prompt and chance("slow queue", 0.1)
         self.drag = choice("drag", (1, 1, 10))

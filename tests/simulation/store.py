@@ -208,12 +208,6 @@ class SimulatedStore:
         instance: Instance = await self._call("load", lambda: self._database.read(workflow, id, history=history))
         return instance
 
-    async def is_current(self, workflow: str, id: str, version: Any) -> bool:
-        found: bool = await self._call(
-            "is_current", lambda: self._database.documents.get((workflow, id), (None,))[0] == version
-        )
-        return found
-
     async def post(self, entry: InboxEntry) -> None:
         check_entry(entry)
         await self._call("post", lambda: self._database.post(entry))
@@ -337,3 +331,13 @@ def _is_among(value: Any, values: Sequence[Any]) -> bool:
 
 def _same(one: Any, other: Any) -> bool:
     return one == other and isinstance(one, bool) is isinstance(other, bool)
+
+
+class LocalSimulatedStore(SimulatedStore):
+    """The LocalStore port."""
+
+    async def is_current(self, workflow: str, id: str, version: Any) -> bool:
+        found: bool = await self._call(
+            "is_current", lambda: self._database.documents.get((workflow, id), (None,))[0] == version
+        )
+        return found

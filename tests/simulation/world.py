@@ -35,7 +35,7 @@ from tests.simulation.model.instance import Model
 from tests.simulation.model.violations import Violation, require
 from tests.simulation.operators import Repairer
 from tests.simulation.outsiders import Outsider
-from tests.simulation.patches import contended, logged_bugs
+from tests.simulation.patches import assumed, contended, logged_bugs
 from tests.simulation.queue import SimulatedQueue
 from tests.simulation.renaming import first_name, translated, translated_acts
 from tests.simulation.scenario import Scenario
@@ -292,6 +292,7 @@ class World:
             self.kept.recorded(),
             counted(self),
             contended(always=self.settings.is_contended),
+            assumed(self.settings.assumed_seconds, after_wrong=self.settings.wrong_seconds),
             late_threads(),
         ):
             try:

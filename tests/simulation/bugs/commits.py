@@ -18,7 +18,7 @@ from cloud_adapter.engine.tasks import (
 from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.errors import Conflict, Unavailable
 from tests.simulation.bugs.bug_list import Patch, bug
-from tests.simulation.store import Database, SimulatedStore
+from tests.simulation.store import Database, LocalSimulatedStore
 
 # --- writing ---------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ def tasks_of_the_winner_deleted_after_a_conflict(patch: Patch) -> None:
 
 @bug
 def kept_state_used_although_another_process_has_committed(patch: Patch) -> None:
-    async def always(self: SimulatedStore, workflow: str, id: str, version: Any) -> bool:
+    async def always(self: LocalSimulatedStore, workflow: str, id: str, version: Any) -> bool:
         return True
 
-    patch.setattr(SimulatedStore, "is_current", always)
+    patch.setattr(LocalSimulatedStore, "is_current", always)
