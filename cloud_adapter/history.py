@@ -137,6 +137,8 @@ class HistoryEntry:
 
 
 _ENTRY: TypeAdapter[HistoryEntry] = TypeAdapter(HistoryEntry)
+_entry_json = _ENTRY.serializer.to_json
+"""``_ENTRY.dump_json`` takes half as long again."""
 _ENTRIES: TypeAdapter[tuple[HistoryEntry, ...]] = TypeAdapter(
     tuple[HistoryEntry, ...], config=ConfigDict(defer_build=True)
 )
@@ -145,8 +147,7 @@ _ENTRIES: TypeAdapter[tuple[HistoryEntry, ...]] = TypeAdapter(
 def entry_texts(entries: Iterable[HistoryEntry], first: int) -> list[str]:
     """Returns the texts of new entries. ``first`` is the number of the first one."""
     return [
-        f"{number} {_ENTRY.dump_json(entry, exclude_defaults=True).decode()}"
-        for number, entry in enumerate(entries, first)
+        f"{number} {_entry_json(entry, exclude_defaults=True).decode()}" for number, entry in enumerate(entries, first)
     ]
 
 

@@ -320,7 +320,7 @@ class Execution:
             if folded is not None:
                 return to_json(folded).decode()
         whole = self if type(self.threads) is list else replace(self, threads=list(self.threads))
-        return _adapter().dump_json(whole, by_alias=True, exclude_defaults=True).decode()
+        return _adapter().serializer.to_json(whole, by_alias=True, exclude_defaults=True).decode()
 
     def _data(self, threads: list[Thread]) -> dict[str, Any]:
         """Returns the state as JSON data, with some of its threads."""

@@ -187,7 +187,7 @@ class Committer:
         await turn()
         change = await self._encoded(change)
         if dry_run:
-            session.committed(written(change.instance, change.instance.version))
+            session.committed(written(change.instance, change.instance.version), change)
             return
         sealed_keys = [await self._sealed_key(session, key) for key in keys]
         await turn()
@@ -229,7 +229,7 @@ class Committer:
             change = change.lease_until(self.clock.now() + self.options.lease)
         tell = _teller(session, change.instance)
         try:
-            session.committed(await self._write(change, partial(write, writer), session.conflicts))
+            session.committed(await self._write(change, partial(write, writer), session.conflicts), change)
             self.attempts.committed(change.instance)
         except Superseded:
             tell()

@@ -33,7 +33,7 @@ same time and its name lacks the token, the queue ignores it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -136,6 +136,7 @@ class Change:
     """The parts of a commit: tasks to create before it, the document, and tasks to delete after it.
 
     Attributes:
+        due, timers: see ``Before``, for the plan of the commit after this one.
         leases: whether the document has a new lease. ``lease_until`` sets its end.
     """
 
@@ -143,6 +144,8 @@ class Change:
     token: str
     create: tuple[Task, ...]
     delete: tuple[str, ...]
+    due: AbstractSet[Due]
+    timers: Mapping[Timer, datetime | None]
     leases: bool = False
 
     @property
@@ -160,7 +163,8 @@ class Change:
         Raises:
             TooLarge: see ``document.encode``.
         """
-        return replace(self, instance=self.instance.with_values(document=encode(sealed)))
+        instance = self.instance.with_values(document=encode(sealed))
+        return Change(instance, self.token, self.create, self.delete, self.due, self.timers, self.leases)
 
     def lease_until(self, expires_at: datetime) -> Change:
         """Returns the same change with this end of its new lease."""
@@ -180,11 +184,12 @@ def plan(
     """
     horizon, stored = options.horizon, before.instance
     renews = isinstance(policy, Hold) and policy.renews
-    waits = list(schedule.open_timeouts(after.execution))
+    waits = tuple(schedule.open_timeouts(after.execution))
     version = after.program.version
     fence = partial(schedule.fence_of, token=token, now=now, lazy_after=options.lazy_after)
     execution = to_store(after.execution, waits, fence, version=version, now=now, counts=renews)
     create = list(_timed(execution, after.program, token, now, horizon)) if waits else []
+    due, timers = dict.fromkeys(schedule.due(execution)).keys(), schedule.timers(execution)
     lease: Lease | None = None
     # An event may be kept as long as its sender sees the lease in the document. An empty inbox therefore proves nothing
     # unless it was read after the lease was removed.
@@ -198,7 +203,7 @@ def plan(
         create.append(ResumeTask.of(execution, now).task(token, lease.expires_at))
     else:
         # The holder of the lease was responsible for the work that is due. Without a lease, the work needs tasks.
-        create += _resumes(before, execution, token, now, horizon)
+        create += _resumes(before, due, execution, token, now, horizon)
         if stored.lease is not None:
             create += _put_off(execution, token, now, options.max_wait)
     instance = stored.with_values(
@@ -206,15 +211,19 @@ def plan(
         fields=stored.fields if renews else after.fields,
         lease=lease,
         new_entries=tuple(after.entries),
-        wake_at=schedule.wake_at(execution, lease, now),
+        wake_at=schedule.wake_at(execution, lease, now, due),
         tokens=(*stored.tokens, token[:TOKEN_CHARS_MAX]),
         search=stored.search if renews else after.search,
         has_kept_events=lease is None and may_have_events,
         document=None,
     )
-    gone = before.timers.keys() - schedule.timers(execution).keys() - after.delivered
-    names = (timer_name(instance.workflow, instance.id, *timer) for timer in gone if _has_task(before, timer, now))
-    return Change(instance, token, tuple(create), tuple(sorted(names)), isinstance(policy, Hold))
+    delete: Sequence[str] = ()
+    if before.timers:
+        gone = before.timers.keys() - timers.keys() - after.delivered
+        delete = sorted(
+            timer_name(instance.workflow, instance.id, *timer) for timer in gone if _has_task(before, timer, now)
+        )
+    return Change(instance, token, tuple(create), tuple(delete), due, timers, isinstance(policy, Hold))
 
 
 def _has_task(before: Before, timer: Timer, now: datetime) -> bool:
@@ -240,12 +249,14 @@ def _timed(execution: Execution, program: Program, token: str, now: datetime, ho
         yield TimeoutTask.of_attempts(execution, token, now).task(token, min(min(deadlines), now + horizon))
 
 
-def _resumes(before: Before, execution: Execution, token: str, now: datetime, horizon: timedelta) -> Iterator[Task]:
+def _resumes(
+    before: Before, due: Iterable[Due], execution: Execution, token: str, now: datetime, horizon: timedelta
+) -> Iterator[Task]:
     """Yields a resume task for each time at which work is due that has no task yet."""
     revived = execution.live and not before.is_live
     anew = revived or before.instance.lease is not None
     soon: list[datetime] = []
-    for key, at in schedule.due(execution):
+    for key, at in due:
         if not anew and (key, at) in before.due:
             continue
         if at is None or (anew and at <= now + CLOCK_SKEW):

@@ -19,7 +19,7 @@ it. A lazy timer therefore depends on recovery, which must run every minute.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from cloud_adapter.document import Lease
@@ -58,7 +58,7 @@ def due(execution: Execution) -> Iterator[Due]:
         yield (("tell", parent.wait_id), parent.retry_at)
     if not execution.live:
         return
-    buffered = {kept.event for kept in execution.buffer}
+    buffered = {kept.event for kept in execution.buffer} if execution.buffer else ()
     for thread in active(execution.threads):
         status = thread.status
         if status is _EXECUTING or status is _RESUMING:
@@ -78,21 +78,23 @@ def due(execution: Execution) -> Iterator[Due]:
                 yield (("buffered", wait.id, wait.event), None)
 
 
-def _timeouts(execution: Execution) -> Iterator[AnyTimedWait]:
-    for thread in active(execution.threads):
-        for wait in thread.waits:
-            if wait.kind is not _EVENT and isinstance(wait, AnyTimedWait):
-                yield wait
+def _timeouts(execution: Execution) -> list[AnyTimedWait]:
+    return [
+        wait
+        for thread in active(execution.threads)
+        for wait in thread.waits
+        if wait.kind is not _EVENT and isinstance(wait, AnyTimedWait)
+    ]
 
 
-def open_timeouts(execution: Execution) -> Iterator[AnyTimedWait]:
-    """Yields the timeouts and attempts that have no task yet."""
-    return (wait for wait in _timeouts(execution) if wait.task is None)
+def open_timeouts(execution: Execution) -> list[AnyTimedWait]:
+    """Returns the timeouts and attempts that have no task yet."""
+    return [wait for wait in _timeouts(execution) if wait.task is None]
 
 
-def fenced(execution: Execution, fence: str) -> Iterator[AnyTimedWait]:
-    """Yields the timeouts and attempts whose tasks the commit with that fence has created, and that are still waits."""
-    return (wait for wait in _timeouts(execution) if wait.task == fence)
+def fenced(execution: Execution, fence: str) -> list[AnyTimedWait]:
+    """Returns the timeouts and attempts whose tasks the commit with that fence has created, if they are still waits."""
+    return [wait for wait in _timeouts(execution) if wait.task == fence]
 
 
 def fence_of(wait: TimedWait, token: str, now: datetime, lazy_after: timedelta | None) -> str:
@@ -131,20 +133,28 @@ def attempts(execution: Execution, fence: str) -> list[ActivityWait]:
     return [wait for wait in fenced(execution, fence) if isinstance(wait, ActivityWait)]
 
 
-def resume_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
-    """Returns when ``resume`` has work next. With a lease, this is the end of the lease."""
+def resume_at(
+    execution: Execution, lease: Lease | None, now: datetime, work: Iterable[Due] | None = None
+) -> datetime | None:
+    """Returns when ``resume`` has work next. With a lease, this is the end of the lease.
+
+    Args:
+        work: what ``due`` yields for the execution, if it is known.
+    """
     if lease is not None:
         return lease.expires_at
-    return min((at or now for _, at in due(execution)), default=None)
+    return min([at or now for _, at in (due(execution) if work is None else work)], default=None)
 
 
-def wake_at(execution: Execution, lease: Lease | None, now: datetime) -> datetime | None:
+def wake_at(
+    execution: Execution, lease: Lease | None, now: datetime, work: Iterable[Due] | None = None
+) -> datetime | None:
     """Returns when the next work is due, including timeouts. A lazy timer counts from the time at which recovery has to
-    create its task."""
+    create its task. For ``work``, see ``resume_at``."""
     waits = _timeouts(execution) if execution.live else ()
     times = [_created_at(wait) or wait.deadline for wait in waits if wait.deadline is not None]
-    resume = resume_at(execution, lease, now)
-    return min([*times, *([] if resume is None else [resume])], default=None)
+    resume = resume_at(execution, lease, now, work)
+    return min(times if resume is None else [*times, resume], default=None)
 
 
 def due_timeouts(execution: Execution, before: datetime) -> list[AnyTimedWait]:

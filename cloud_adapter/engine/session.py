@@ -99,7 +99,7 @@ class Session:
         self._is_known = False
         self._error: ErrorInfo | None = None
         self._touches = 0
-        self._look()
+        self._look(Before.of(self.instance))
 
     @property
     def ref(self) -> InstanceRef:
@@ -240,8 +240,9 @@ class Session:
             self._search = stored_values(self.machine.workflow)
         return self._search
 
-    def committed(self, instance: Instance) -> None:
-        """Records that the result of ``prepare`` was saved. ``instance`` is the result as it is ``written``."""
+    def committed(self, instance: Instance, change: Change) -> None:
+        """Records that ``change``, a result of ``prepare``, was saved. ``instance`` is its instance as it is
+        ``written``."""
         self.machine.saved(instance.execution)
         execution, tokens = self.machine.execution, instance.tokens[-TOKENS_MAX:]
         self.instance = instance.with_values(execution=execution, tokens=tokens)
@@ -252,12 +253,13 @@ class Session:
         self.has_no_events = False
         self.conflicts = None
         self.is_assumed = False
-        self._look()
+        self._look(Before(self.instance, change.due, change.timers, execution.live))
 
-    def _look(self) -> None:
+
+    def _look(self, stored: Before) -> None:
         """Records the stored state, to find out later what is new."""
-        execution = self.instance.execution
-        self.before = Before.of(self.instance)
+        execution = stored.instance.execution
+        self.before = stored
         self._pc = execution.pc
         self._error = execution.error
         self.had_ended = execution.ended

@@ -67,7 +67,8 @@ def asking() -> Session:
 
 def stored(session: Session, policy: LeasePolicy = RELEASE) -> Session:
     """The session after a commit."""
-    session.committed(replace(planned(session, policy).instance, version=1))
+    change = planned(session, policy)
+    session.committed(replace(change.instance, version=1), change)
     return session
 
 
@@ -195,7 +196,7 @@ def test_a_timeout_gets_its_task_from_the_commit_that_stores_its_fence() -> None
     assert change.own_names == (task.name,)
     assert fences(change.instance.execution) == [FENCE]
     assert fences(session.execution) == [None], "not before it is saved"
-    session.committed(change.instance)
+    session.committed(change.instance, change)
     assert fences(session.execution) == [FENCE]
     assert not planned(session, token=OTHER).create, "it has its task"
     assert planned(waiting(), token=OTHER).own_names != change.own_names, "one that lost takes no name from another"

@@ -182,8 +182,8 @@ def task_created_twice(patch: Patch) -> None:
 
 @bug
 def resume_task_with_each_commit(patch: Patch) -> None:
-    of = Before.of
-    patch.setattr(Before, "of", lambda instance: replace(of(instance), due=frozenset()))
+    resumes = plan._resumes
+    patch.setattr(plan, "_resumes", lambda before, *rest: resumes(replace(before, due=frozenset()), *rest))
 
 
 @bug
@@ -246,8 +246,8 @@ def stack_traces_of_all_attempts_kept(patch: Patch) -> None:
 def work_that_is_due_begins_a_minute_later(patch: Patch) -> None:
     resumes = plan._resumes
 
-    def late(before: Before, execution: Any, token: str, now: datetime, horizon: timedelta) -> Iterator[Task]:
-        for task in resumes(before, execution, token, now, horizon):
+    def late(before: Before, due: Any, execution: Any, token: str, now: datetime, horizon: timedelta) -> Iterator[Task]:
+        for task in resumes(before, due, execution, token, now, horizon):
             minute = now + timedelta(minutes=1)
             yield task if task.at is not None else ResumeTask.of(execution, now).task(token, minute)
 
