@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ LIMITS = {
     "moves between": [f"{endless.MOVES_MAX:,}"],
     "decisions in one commit": [
         f"| {lanes.BATCH_MAX}, or {transaction.BATCH_BYTES_MAX:,} bytes",
-        f"{transaction.BATCH_SECONDS_MAX * 1000:.0f} ms",
+        f"{transaction.BATCH_TIME_MAX / timedelta(milliseconds=1):.0f} ms",
     ],
     "inbox entries read": [f"| {inbox.COLLECT_MAX} |"],
     "steps in one request": [f"{OPTIONS.budget_steps} steps", f"{OPTIONS.budget.total_seconds():.0f} s"],

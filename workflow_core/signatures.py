@@ -150,7 +150,7 @@ class HandlerSignature:
             InvalidOutput: the output does not match the return annotation.
         """
         try:
-            return self.output.dump_json(value, by_alias=True, warnings="error")
+            return self.output.serializer.to_json(value, by_alias=True, warnings="error")
         except PydanticSerializationError as error:
             raise InvalidOutput(
                 f"the handler of event {event!r} returned what its annotation does not allow: {error}"

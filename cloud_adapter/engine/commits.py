@@ -104,7 +104,7 @@ class Committer:
 
     def token(self) -> str:
         """Returns a new random token."""
-        return f"{self.rng.getrandbits(64):016x}"
+        return self.rng.randbytes(8).hex()
 
     def salt(self) -> str:
         """Returns a random text for the id of a child."""
@@ -218,11 +218,10 @@ class Committer:
         assert change.instance.document is not None
         session.chars = len(change.instance.fields) + len(change.instance.document["execution"])
         writer: Writer = self.store
-        own_names, delete = change.own_names, change.delete
-        if self._transactional is not None:  # the commit does all of it
+        is_whole = self._transactional is not None  # the commit does all of it
+        if self._transactional is not None:
             writer = self._transactional.writer(change.create, change.delete)
-            own_names = delete = ()
-        else:
+        elif change.create:
             await concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases and change.create:
             # Set only now, because creating the tasks took time.
@@ -235,10 +234,12 @@ class Committer:
             tell()
             raise
         except (Conflict, DuplicateKey, InstanceExists):
-            await self._delete(change.instance, own_names)
+            if not is_whole:
+                await self._delete(change.instance, change.own_names)
             raise
         tell()
-        await self._delete(change.instance, delete)
+        if change.delete and not is_whole:
+            await self._delete(change.instance, change.delete)
 
     async def _delete(self, instance: Instance, names: Sequence[str]) -> None:
         """Deletes tasks that would find nothing to do. A failed deletion is logged and does no harm."""

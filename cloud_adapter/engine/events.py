@@ -6,8 +6,8 @@ also waits. If the step takes long, the event may be kept in the inbox instead, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
 from datetime import datetime, timedelta
 from inspect import isawaitable
@@ -44,7 +44,7 @@ KEPT_PATIENCE = timedelta(seconds=20)
 """How much longer than others an event waits that is in the inbox, but may not be answered yet."""
 
 
-@record(frozen=True, slots=True)
+@record(slots=True)
 class SentEvent:
     """An event as a client sends it. See ``Engine.handle_event``.
 
@@ -171,8 +171,12 @@ class SendEvent(Decision):
             raise ByItself  # the handler may be asynchronous
         self.span.set(thread=accepted.thread.id, statement=accepted.thread.step, pc=session.execution.pc)
         started = self.clock.now()
-        with _user_errors(event):
+        try:
             output = call(session.machine.handle, accepted, value)
+        except EventRejected:
+            raise
+        except Exception as error:
+            raise _user_error(event, error) from error
         if isawaitable(output):
             return self._awaited(session, accepted, event, output, started)
         return self._finish(session, accepted, event, output, started)
@@ -199,7 +203,7 @@ class SendEvent(Decision):
         thread_id, wait_id = self.request.thread_id, self.request.wait_id
         if caller is None:
             accepted = machine.accept(event, thread_id, wait_id)
-            if not accepted.case.from_clients:
+            if not isinstance(accepted.case, ClientCase):
                 raise _not_from_clients(accepted, machine.accepted_names(), session)
             return accepted
         cases: list[ClientCase] = []
@@ -318,8 +322,12 @@ class SendEvent(Decision):
     async def _awaited(
         self, session: Session, accepted: Accepted, event: str, output: Awaitable[Any], started: datetime
     ) -> bytes:
-        with _user_errors(event):
+        try:
             value = await within(self.clock, None, output, repr(event))
+        except EventRejected:
+            raise
+        except Exception as error:
+            raise _user_error(event, error) from error
         return self._finish(session, accepted, event, value, started)
 
     def _finish(self, session: Session, accepted: Accepted, event: str, output: Any, started: datetime) -> bytes:
@@ -389,12 +397,6 @@ def _not_from_clients(accepted: Accepted, names: Sequence[str], session: Session
     return EventNotAccepted(accepted.case.event, names, session.execution.status, f" (it is {noun})")
 
 
-@contextmanager
-def _user_errors(event: str) -> Iterator[None]:
-    """Converts an error of a handler to the error for the client."""
-    try:
-        yield
-    except EventRejected:
-        raise
-    except Exception as error:
-        raise UserCodeError(f"the handler of event {event!r} raised {error_text(error)}") from error
+def _user_error(event: str, error: Exception) -> UserCodeError:
+    """Returns the error for the client if a handler has raised ``error``."""
+    return UserCodeError(f"the handler of event {event!r} raised {error_text(error)}")

@@ -203,8 +203,8 @@ class Lane:
                 conflict = await self._round()
                 self.is_busy = False
                 waiting = self.line.waiting()
-                has_decided = any(item.over and item.waits is None for item in before)
-                attempt = 0 if has_decided and not conflict else attempt
+                if attempt and conflict is None and any(item.over and item.waits is None for item in before):
+                    attempt = 0
                 if waiting and all(item.waits is not None for item in waiting):
                     await self._wait(waiting, attempt, conflict)
                     attempt += 1
@@ -263,6 +263,8 @@ class Lane:
 
     def _batch(self, todo: Sequence[Item]) -> Sequence[Item]:
         """Returns the next decisions to make together."""
+        if len(todo) == 1:
+            return todo
         keys: set[str] = set()
         size = 0
         most = SHARED_BATCH_MAX if self.lanes.serves_others(self) else BATCH_MAX

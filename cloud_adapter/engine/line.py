@@ -115,7 +115,7 @@ class Line:
 
     def waiting(self) -> list[Item]:
         """Returns the items that still wait."""
-        self.items = [item for item in self.items if not item.over]
+        self.items = [item for item in self.items if not item.answer.done()]
         return self.items
 
     def unchecked(self, first: Item) -> list[Item]:

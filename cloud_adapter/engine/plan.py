@@ -89,7 +89,7 @@ LeasePolicy = Release | Keep | Hold
 RELEASE, KEEP = Release(), Keep()
 
 
-@record(frozen=True, slots=True)
+@record(slots=True)
 class Before:
     """The stored state.
 
@@ -112,7 +112,7 @@ class Before:
         return cls(instance, frozenset(schedule.due(execution)), schedule.timers(execution), execution.live)
 
 
-@record(frozen=True, slots=True)
+@record(slots=True)
 class After:
     """The state to save.
 
@@ -131,7 +131,7 @@ class After:
     has_no_events: bool = False
 
 
-@record(frozen=True, slots=True)
+@record(slots=True)
 class Change:
     """The parts of a commit: tasks to create before it, the document, and tasks to delete after it.
 

@@ -38,7 +38,7 @@ ERROR_CHARS_MAX = 500
 """The most characters of an error's text that the history keeps."""
 
 
-@record(frozen=True, slots=True)
+@record(slots=True)
 class Mark:
     """The state of a session between two decisions. See ``Session.mark``."""
 
@@ -254,7 +254,6 @@ class Session:
         self.conflicts = None
         self.is_assumed = False
         self._look(Before(self.instance, change.due, change.timers, execution.live))
-
 
     def _look(self, stored: Before) -> None:
         """Records the stored state, to find out later what is new."""

@@ -45,10 +45,10 @@ from workflow_core.records import record
 BATCH_BYTES_MAX = 500_000
 """A batch ends after this many bytes of inputs and answers."""
 
-BATCH_SECONDS_MAX = 0.05
+BATCH_TIME_MAX = timedelta(milliseconds=50)
 """A batch ends after this time, so that others in this process get a turn."""
 
-TURN_SECONDS_MAX = 0.002
+TURN_TIME_MAX = timedelta(milliseconds=2)
 """Other requests in this process get a turn after this time, also in the middle of a batch."""
 
 TOLD_AT_A_TIME = 10
@@ -130,8 +130,8 @@ class Transactor:
                 item.refuse(error)
             return ()
         self.leased = session.leased(self.now())
-        is_lax = len(session.instance.fields) >= LAX_BYTES_MIN and all(item.decision.lax for item in batch)
-        session.is_lax = len(batch) > 1 and is_lax
+        is_lax = len(batch) > 1 and len(session.instance.fields) >= LAX_BYTES_MIN
+        session.is_lax = is_lax and all(item.decision.lax for item in batch)
         is_large = len(batch) >= LARGE_BATCH
         if is_large:
             await self.let_others()  # loading, deciding and saving a large batch each take long
@@ -169,9 +169,9 @@ class Transactor:
 
     def _is_after_events(self, session: Session, batch: Sequence[Item]) -> bool:
         """Whether the inbox has to be read for events of clients, which are then decided before this batch."""
-        if session.leased(self.now()) or not all(item.decision.after_events for item in batch):
+        if not session.may_have_events and not any(item.decision.wants_events for item in batch):
             return False
-        return session.may_have_events or any(item.decision.wants_events for item in batch)
+        return not session.leased(self.now()) and all(item.decision.after_events for item in batch)
 
     async def _take_event(self, session: Session) -> bool:
         """Decides the first event that is kept in the inbox, in a commit of its own. Returns whether it has left the
@@ -238,8 +238,8 @@ class Transactor:
     ) -> tuple[list[Verdict], Sequence[Item]]:
         """Makes the decisions of a batch on a session, which may have just been loaded. Returns the verdicts to send
         after the commit, and the decisions to repeat. Verdicts that depend on the stored state alone are sent now."""
-        loaded_pc, yielded_at = session.execution.pc, self.now()
-        until = yielded_at + timedelta(seconds=BATCH_SECONDS_MAX)
+        loaded_pc = session.execution.pc
+        now = began = yielded_at = self.now()
         held: list[Verdict] = []
         size = told = 0
         for number, item in enumerate(batch):
@@ -248,10 +248,11 @@ class Transactor:
             if told >= TOLD_AT_A_TIME:
                 await asyncio.sleep(0)
                 told = 0
-            now = self.now()
-            if held and (now >= until or size > BATCH_BYTES_MAX):
+            if number:
+                now = self.now()
+            if held and (now - began >= BATCH_TIME_MAX or size > BATCH_BYTES_MAX):
                 return held, batch[number:]
-            if now - yielded_at >= timedelta(seconds=TURN_SECONDS_MAX):
+            if now - yielded_at >= TURN_TIME_MAX:
                 await self.let_others()
                 yielded_at = self.now()
             mark = session.mark()
@@ -283,7 +284,8 @@ class Transactor:
                 told += 1
             else:
                 held.append(verdict)
-                size += sum(len(record.response) for record in item.decision.records)
+                for record in item.decision.records:
+                    size += len(record.response)
         return held, ()
 
     async def _hear(self, session: Session, item: Item, now: datetime) -> Verdict | None:
