@@ -27,7 +27,7 @@ def check_id(id: str) -> str:
         reason = "it must contain only printable characters other than '/', without white space at the ends"
     elif "\ufffd" in id:
         reason = "it is not valid UTF-8"
-    elif id in (".", "..") or _RESERVED.fullmatch(id):
+    elif id in (".", "..") or (id.startswith("__") and _RESERVED.fullmatch(id)):
         reason = "'.', '..' and '__...__' are reserved"
     elif len(id.encode("utf-8", "replace")) > ID_BYTES_MAX:
         reason = f"it is longer than {ID_BYTES_MAX} bytes"

@@ -61,7 +61,7 @@ class Status(StrEnum):
     CANCELED = "canceled"
 
 
-_RUNNING = Status.RUNNING
+_RUNNING, _WAITING = Status.RUNNING, Status.WAITING
 _ENDS = frozenset((Status.FINISHED, Status.FAILED, Status.CANCELED))
 
 
@@ -292,7 +292,7 @@ class Execution:
     @property
     def live(self) -> bool:
         """Whether the instance is running or waiting: neither ended nor paused."""
-        return self.status is _RUNNING or self.status is Status.WAITING
+        return self.status is _RUNNING or self.status is _WAITING
 
     def thread(self, id: str) -> Thread | None:
         """Returns the live thread with this id, if there is one."""

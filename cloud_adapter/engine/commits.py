@@ -39,6 +39,8 @@ from workflow_core.error_texts import error_text
 
 WRITE_ATTEMPTS_MAX = 5
 
+_FAILED = HistoryKind.FAILED
+
 T = TypeVar("T")
 
 Write = Callable[[Instance], Awaitable[Instance]]
@@ -365,6 +367,6 @@ def _teller(session: Session, instance: Instance) -> Callable[[], None]:
 
 
 def _level(entry: HistoryEntry) -> int:
-    if entry.kind is HistoryKind.FAILED:
+    if entry.kind is _FAILED:
         return logging.ERROR
     return logging.WARNING if entry.error else logging.INFO

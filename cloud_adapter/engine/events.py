@@ -40,6 +40,8 @@ LATER = b"later"
 """The response to an event that is decided later, and whose outcome can be read then. It is not JSON, so it is no
 handler's output."""
 
+_EVENT = HistoryKind.EVENT
+
 KEPT_PATIENCE = timedelta(seconds=20)
 """How much longer than others an event waits that is in the inbox, but may not be answered yet."""
 
@@ -340,7 +342,7 @@ class SendEvent(Decision):
         thread, select = accepted.thread.id, accepted.thread.step
         settle(session, accepted)
         session.note(
-            HistoryKind.EVENT,
+            _EVENT,
             now,
             statement=event,
             thread=thread,

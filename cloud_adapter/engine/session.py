@@ -203,7 +203,7 @@ class Session:
     def note_failure(self, now: datetime) -> None:
         """Adds a failure of the instance to the history, unless the history already contains it."""
         error = self.execution.error
-        if self.execution.status is Status.FAILED and error is not None and error is not self._error:
+        if error is not None and error is not self._error and self.execution.status is Status.FAILED:
             self.note(HistoryKind.FAILED, now, statement=error.statement, error=error.text[:ERROR_CHARS_MAX])
             self._error = error
 

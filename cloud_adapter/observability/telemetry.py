@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import field
 from datetime import datetime, timedelta
 from functools import cache
@@ -136,17 +136,18 @@ def request(name: str, workflow: str, id: str, **attributes: Value) -> Iterator[
             raise
 
 
-@contextmanager
-def event(workflow: str, id: str, event: str, *, known: bool) -> Iterator[Span]:
+def event(workflow: str, id: str, event: str, *, known: bool) -> AbstractContextManager[Span]:
     """The span of an event, and its count in ``gorchestrate.events``.
 
     Args:
         known: whether the workflow exists and has this event.
     """
     otel = _otel()
-    if otel is None:
-        yield Span()
-        return
+    return nullcontext(Span()) if otel is None else _event(otel, workflow, id, event, known)
+
+
+@contextmanager
+def _event(otel: Any, workflow: str, id: str, event: str, known: bool) -> Iterator[Span]:
     outcome = "failed"
     try:
         with request(f"event {event if known else OTHER}", workflow, id, event=event) as span:

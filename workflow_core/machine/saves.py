@@ -36,8 +36,22 @@ def to_store(
     """
     ids = {id(wait) for wait in waits}
     threads = mapped(execution.threads, lambda thread: _fenced(thread, ids, fence)) if ids else execution.threads
-    pc = execution.pc + counts
-    return replace(execution, pc=pc, threads=threads, updated_at=now, definition_version=version)
+    return Execution(  # ``replace`` takes four times as long
+        execution.id,
+        execution.workflow,
+        execution.status,
+        execution.pc + counts,
+        threads,
+        execution.teardowns,
+        version,
+        execution.error,
+        execution.created_at,
+        now,
+        execution.canceling,
+        execution.buffer,
+        execution.parent,
+        execution.fields_version,
+    )
 
 
 def _fenced(thread: Thread, ids: Collection[int], fence: Callable[[TimedWait], str]) -> Thread:
