@@ -22,7 +22,7 @@ from tests.contract.held_writes import held
 from tests.contract.store_contract import NOW, SECOND, a_key, an_entry, an_instance, changed
 from tests.open_files import nothing_stays_open
 
-PAGE = 4096
+PAGE = connections.PAGE_BYTES
 
 Work = Callable[[SqliteStore], Awaitable[None]]
 

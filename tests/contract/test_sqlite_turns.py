@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from cloud_adapter.stores.sqlite import connections
+from cloud_adapter.stores.sqlite import connections, schema
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.contract.held_writes import held
 from tests.contract.store_contract import an_instance
@@ -138,7 +138,7 @@ def test_now_and_then_the_thread_makes_writes_and_empties_the_write_ahead_log(
 
     async def work(store: SqliteStore) -> None:
         assert await store.connections.read(pages_max) == 0, "it would hold up the event loop"
-        assert await store.connections.run(pages_max) == 1_000
+        assert await store.connections.run(pages_max) == connections.WAL_BYTES // connections.PAGE_BYTES
         await store.connections.run(lambda connection: connection.execute("PRAGMA wal_autocheckpoint = 10").fetchone())
         for _ in range(5):
             assert [await places(store, 1) for _ in range(21)] == [{"here"}] * 20 + [{"thread"}]
@@ -146,6 +146,27 @@ def test_now_and_then_the_thread_makes_writes_and_empties_the_write_ahead_log(
             await store.create(an_instance(f"order-{number}"))
         log = path.with_name(f"{path.name}-wal")
         assert log.stat().st_size < 1_000_000
+
+    use(path, work)
+
+
+@pytest.mark.parametrize("page_bytes", [None, 4_096], ids=["a new file", "a file of an earlier release"])
+def test_a_file_keeps_its_page_size_and_the_write_ahead_log_has_the_same_size(
+    path: Path, page_bytes: int | None
+) -> None:
+    if page_bytes is not None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
+            earlier.execute(f"PRAGMA page_size = {page_bytes}")
+            schema.create_or_upgrade(earlier, path)
+
+    async def work(store: SqliteStore) -> None:
+        def sizes(connection: sqlite3.Connection) -> Sequence[int]:
+            names = ("page_size", "wal_autocheckpoint")
+            return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+        pages, most = await store.connections.run(sizes)
+        assert pages == (page_bytes or connections.PAGE_BYTES)
+        assert pages * most == pytest.approx(connections.WAL_BYTES, rel=0.01)
 
     use(path, work)
 

@@ -32,7 +32,7 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ HERE_TOGETHER_MAX = 20
 
 HERE_IN_A_ROW = 200
 """After this many writes in the event loop, the thread makes the next ones. Each adds a few pages to the write-ahead
-log, which SQLite copies to the file when it has 1,000."""
+log, which SQLite copies to the file when it has ``WAL_BYTES``."""
 
 HERE_SECONDS_MAX = 0.001
 """If commits in the event loop take longer on average, the thread makes those of the next ``SLOW_SECONDS``."""
@@ -64,6 +64,13 @@ HERE_AVERAGED = 10
 """About how many commits are averaged. One that takes ten times too long is thus enough."""
 
 SLOW_SECONDS = 1.0
+
+PAGE_BYTES = 1_024
+"""The size of a page of a new file. A commit appends each page that it has changed to the write-ahead log. An event
+changes a few bytes in each of four indexes and tables, so small pages make the log a third as long."""
+
+WAL_BYTES = 4_000_000
+"""From this size on, the write-ahead log is copied to the file."""
 
 Results = tuple[Sequence[Write], Mapping[Write, BaseException]]
 """Writes that were made, and the errors of those that failed."""
@@ -113,19 +120,20 @@ class Connections:
     async def run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Runs ``work`` in the thread, on the connection that writes, after all earlier calls."""
         self._check_usable()
-        with self._errors():
+        try:
             self._last = made = asyncio.get_running_loop().run_in_executor(self._thread, work, self._writer)
             return await made
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
 
     async def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Runs ``work`` in the calling thread. It must be fast: a row or two, found by an index."""
         self._check_usable()
-        with self._errors():
-            try:
-                return work(self._here)
-            except sqlite3.OperationalError as error:
-                if not _is_busy(error):
-                    raise
+        try:
+            return work(self._here)
+        except sqlite3.Error as error:
+            if not _is_busy(error):
+                raise self._unusable(error) from error
         return await self.run(work)  # rare: another process is recovering the file, so the thread waits for it
 
     async def write(self, work: Callable[[sqlite3.Connection], object], *, statements: int, size: int = 0) -> None:
@@ -147,8 +155,10 @@ class Connections:
             if self._gathers_in is not loop:  # another event loop may have ended in the middle of its round
                 self._gathers_in = loop
                 loop.call_soon(self._gathered, loop)
-        with self._errors():
+        try:
             await write.done
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
 
     async def close(self) -> None:
         """Closes both connections, after all earlier calls have completed. Later calls raise ``Unavailable``."""
@@ -158,9 +168,11 @@ class Connections:
         self._request_turn(asyncio.get_running_loop())
         ending = self._thread.submit(_close_both, self._writer, self._here)
         self._thread.shutdown(wait=False)
-        with self._errors():
+        try:
             # Closing continues even if the caller is cancelled.
             await asyncio.shield(asyncio.wrap_future(ending))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
         self._thread.shutdown()
 
     def _gathered(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -210,10 +222,11 @@ class Connections:
     def _taken(self) -> list[Write]:
         """Removes the writes that wait, and returns them."""
         taken: list[Write] = []
-        with contextlib.suppress(IndexError):
+        try:
             while True:
                 taken.append(self._writes.popleft())
-        return taken
+        except IndexError:
+            return taken
 
     def _write(self, connection: sqlite3.Connection, writes: Sequence[Write]) -> Results:
         # If the files are gone, the writes are lost. Checked before anything else can close the connection, because
@@ -229,12 +242,8 @@ class Connections:
         if self._closed:
             raise Unavailable(f"the store {self._path} is closed")
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise Unavailable(f"SQLite could not use {self._path}: {error}") from error
+    def _unusable(self, error: sqlite3.Error) -> Unavailable:
+        return Unavailable(f"SQLite could not use {self._path}: {error}")
 
 
 class _Turns(Executor):
@@ -300,8 +309,11 @@ def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
         # Texts are read as bytes, so that a text that is not UTF-8 fails only its own document, not the whole query.
         connection.text_factory = bytes
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # no effect on an existing file
         create_or_upgrade(connection, path)
         _write_ahead(connection, busy_timeout_ms)
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_BYTES // page_bytes}")
         connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the write-ahead log
     except BaseException as error:
         if connection is not None:

@@ -8,9 +8,10 @@ its own row only.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from cloud_adapter.document import Document, InboxEntry, Instance, KeyRecord, decode
@@ -20,17 +21,17 @@ from cloud_adapter.stores.listings import EPOCH
 from cloud_adapter.summaries import SUMMARY_FIELDS, Due, Summary, read_due, read_summary
 
 _MICROSECOND = timedelta(microseconds=1)
+_in_columns: Callable[[Document], tuple[Any, ...]] = itemgetter(*COLUMNS)
 
 
 def values_of(document: Document) -> Sequence[str | int | None]:
     """Returns the values of ``COLUMNS`` for a document."""
-    row = document | {
-        "created_at": microseconds(document["created_at"] or EPOCH),
-        "updated_at": microseconds(document["updated_at"] or EPOCH),
-        "wake_at": microseconds_or_none(document["wake_at"]),
-        "search": json.dumps(document["search"], ensure_ascii=False) if document["search"] else "{}",
-    }
-    return [row[name] for name in COLUMNS]
+    row = document.copy()
+    row["created_at"] = microseconds(document["created_at"] or EPOCH)
+    row["updated_at"] = microseconds(document["updated_at"] or EPOCH)
+    row["wake_at"] = microseconds_or_none(document["wake_at"])
+    row["search"] = json.dumps(document["search"], ensure_ascii=False) if document["search"] else "{}"
+    return _in_columns(row)
 
 
 def instance_of(row: Sequence[Any]) -> Instance:

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.stores.sqlite.transactions import transaction
+from cloud_adapter.stores.sqlite.transactions import Transaction
 
 APPLICATION_ID = int.from_bytes(b"gorc")
 """Marks a file as one of gorchestrate (SQLite's ``application_id``). Files of other programs are rejected and not
@@ -78,7 +78,7 @@ newer file is rejected."""
 
 
 def create_or_upgrade(connection: sqlite3.Connection, path: Path) -> None:
-    with transaction(connection):  # includes the checks, because another process may be doing the same
+    with Transaction(connection):  # includes the checks, because another process may be doing the same
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application == APPLICATION_ID:
