@@ -40,6 +40,7 @@ from workflow_core import (
     Timeout,
     Try,
     UnknownStatement,
+    When,
     handle_event,
     resume,
 )
@@ -113,6 +114,17 @@ def test_what_other_threads_waited_for_is_waited_for_again() -> None:
     assert execution.status == "failed", "a Fail fails again"
     goto(Machine(order, execution), "side", "s")
     assert execution.thread("side").pc > waits["side"]  # type: ignore[union-attr]
+
+
+def test_a_condition_that_is_true_by_now_ends_its_select_in_the_transition_that_enters_it() -> None:
+    select = Select("s", On("E", Outside()), When("set", lambda w: w.flag, WAIT, handler=log("seen")))
+    order, execution = start(flow(select))
+    Machine(order, execution).fail(TerminalError("enough"))
+    order.flag, order.log = True, []
+    retry(Machine(order, execution))
+    before = execution.pc
+    Machine(order, execution).settle()
+    assert (order.log, standing(execution), execution.pc) == (["seen"], {"main": "wait"}, before + 1)
 
 
 def test_a_parallel_statement_begins_again_with_all_its_branches() -> None:

@@ -91,7 +91,7 @@ class Executor(ReferenceWithRepairs):
     def enter_again(self, thread: RefThread) -> Rest:
         assert thread.at is not None
         thrown = self._asked(thread, thread.at)
-        return thread.at if thrown is None else thread.walk.throw(thrown)
+        return super().enter_again(thread) if thrown is None else thread.walk.throw(thrown)
 
     def _asked(self, thread: RefThread, at: Rest) -> Thrown | None:
         """Returns the error with which a function of a statement has failed, if it has."""

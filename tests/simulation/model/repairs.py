@@ -293,9 +293,9 @@ class ReferenceWithRepairs(ReferenceWithChildren):
         self.walk(thread, lambda: self.enter_again(thread) if again else thread.walk.send(None))
 
     def enter_again(self, thread: RefThread) -> Rest:
-        """The thread enters the statement that it stands before."""
+        """The thread enters the statement that it stands before. A select with a true condition is left at once."""
         assert thread.at is not None
-        return thread.at
+        return thread.walk.send(None) if isinstance(thread.at.statement, Select) else thread.at
 
     def leave(self, thread: RefThread, event: str | None) -> None:
         if thread.put:  # type: ignore[attr-defined]
