@@ -14,6 +14,7 @@ SEEDS = 4_000
 FIRST = {
     "a lost reply counts as a conflict": 12,
     "a lost reply counts as success": 12,
+    "answer told because of an assumption": 17,
     "both indexes read without removing duplicates": 31,
     "busy instance acknowledged without another task": 9,
     "cancel ends the lease of a running step": 7,
@@ -58,6 +59,7 @@ FIRST = {
     "item of the loop around for that of the innermost": 40,
     "kept event overtaken by a later one": 78,
     "kept events in reverse order": 122,
+    "kept state used although another process has committed": 17,
     "keys of a batch not recorded but for the first": 77,
     "keys shared by principals": 18,
     "last event in the inbox taken first": 97,
@@ -102,6 +104,8 @@ FIRST = {
     "timers not set again after a pause": 5,
     "tokens never cut": 5,
     "unsearchable value stored": 30,
+    "version compared twice": 3,
+    "wrong assumption counts as a commit": 17,
 }
 """Seeds that have found them, and are tried first. One that no longer does costs time, and nothing else."""
 

@@ -182,3 +182,28 @@ def kept_state_used_although_another_process_has_committed(patch: Patch) -> None
         return True
 
     patch.setattr(LocalSimulatedStore, "is_current", always)
+
+
+@bug
+def answer_told_because_of_an_assumption(patch: Patch) -> None:
+    ask_all = Transactor._ask_all
+
+    async def hasty(self: Transactor, session: Session, batch: Any, *, is_loaded: bool) -> Any:
+        return await ask_all(self, session, batch, is_loaded=is_loaded or session.is_assumed)
+
+    patch.setattr(Transactor, "_ask_all", hasty)
+
+
+@bug
+def wrong_assumption_counts_as_a_commit(patch: Patch) -> None:
+    commit = Committer.commit
+
+    async def lenient(self: Committer, session: Session, **given: Any) -> None:
+        is_assumed = session.is_assumed
+        try:
+            await commit(self, session, **given)
+        except Conflict:
+            if not is_assumed:
+                raise
+
+    patch.setattr(Committer, "commit", lenient)
