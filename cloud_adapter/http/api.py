@@ -7,7 +7,7 @@ each workflow, the pages under ``/ui/``, and the tools under ``/mcp``. The route
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from secrets import token_hex
 from typing import Any
@@ -16,8 +16,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import Lifespan
+from starlette.routing import Match, Route
+from starlette.types import Lifespan, Scope
 
 from cloud_adapter.callbacks import PARAMETER as CALLBACK
 from cloud_adapter.engine.engine import Engine
@@ -144,17 +144,30 @@ def _routes(engine: Engine, handlers: _Handlers, operations: Mapping[str, type[O
         Route("/wf/{name}", with_query(handlers.list, *LIST_PARAMETERS, more=searching(engine)), methods=["GET"]),
         Route("/wf/{name}/{id}", with_query(handlers.instance), methods=["GET", "POST"]),
         Route("/wf/{name}/{id}/graph", with_query(handlers.instance_graph, "format"), methods=["GET"]),
+        Route("/wf/{name}/{id}/outcomes/{token}", with_query(handlers.outcome), methods=["GET"]),
+        # A path, because the name of an event may contain a slash. The id of an instance may not.
+        _EventRoute("/wf/{name}/{id}/{event:path}", with_query(handlers.send, *SEND_PARAMETERS), ACTIONS | REPAIRS),
         *(
             Route(f"/wf/{{name}}/{{id}}/{action}", with_query(handlers.operation(action, operations)), methods=["POST"])
             for action in (ACTIONS | REPAIRS)
         ),
-        Route("/wf/{name}/{id}/outcomes/{token}", with_query(handlers.outcome), methods=["GET"]),
-        # A path, because the name of an event may contain a slash. The id of an instance may not.
-        Route("/wf/{name}/{id}/{event:path}", with_query(handlers.send, *SEND_PARAMETERS), methods=["POST"]),
         *(Route(f"/{what}/{{name}}", handler, methods=["GET"]) for what, handler in _documents(handlers).items()),
         STATIC_ROUTE,
         *health.routes(engine),
     ]
+
+
+class _EventRoute(Route):
+    """The route of events. It comes before those of operations, whose names no event has: most requests are events."""
+
+    def __init__(self, path: str, handler: Handler, operations: Container[str]) -> None:
+        super().__init__(path, handler, methods=["POST"])
+        self.operations = operations
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        is_event = match is not Match.NONE and child["path_params"]["event"] not in self.operations
+        return (match, child) if is_event else (Match.NONE, {})
 
 
 def _documents(handlers: _Handlers) -> dict[str, Handler]:
@@ -199,6 +212,10 @@ class _Handlers:
             return self.max_body_bytes
         return cls.__program__.max_bytes(event, self.max_body_bytes)
 
+    def verifies(self, name: str) -> bool:
+        """Whether a workflow has an event with ``verify``, which reads the headers of requests."""
+        return name in self.engine.workflows and bool(self.engine.workflows[name].__program__.verified)
+
     async def index(self, request: Request) -> Response:
         prefix = prefix_of(request)
         names = all_described(self.engine, principal_of(request))
@@ -221,11 +238,12 @@ class _Handlers:
         return JSONResponse(view_data(view, prefix_of(request)))
 
     async def send(self, request: Request) -> Response:
-        name, id, event = (request.path_params[part] for part in ("name", "id", "event"))
+        parts, query = request.path_params, request.query_params if request.scope.get("query_string") else {}
+        name, id, event = parts["name"], parts["id"], parts["event"]
         principal, outcome = principal_of(request), ""
         body = await read_json(request, self.limit(name, event, principal))
         key = request.headers.get(IDEMPOTENCY_HEADER)
-        thread_id, wait_id = request.query_params.get("thread"), request.query_params.get("wait_id")
+        thread_id, wait_id = query.get("thread"), query.get("wait_id")
         if prefers_async(request):
             request_key = stored_key(key, principal) or token_hex(16)
             outcome = outcome_token(request_key, event, thread_id, wait_id)
@@ -239,7 +257,7 @@ class _Handlers:
             wait_id=wait_id,
             principal=principal,
             outcome=outcome,
-            headers=joined(request),
+            headers=joined(request) if self.verifies(name) else None,
         )
         if response == LATER:
             location = outcome_url(name, id, outcome, prefix_of(request))

@@ -16,6 +16,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.middleware.cors import CORSMiddleware
@@ -133,6 +134,7 @@ EVERYONE = AllowedCallers()
 """Serves every client, but no page of another site."""
 
 
+@lru_cache(maxsize=100)
 def is_loopback(host: str) -> bool:
     """Whether a host name or an address always means the machine itself."""
     try:

@@ -18,6 +18,8 @@ def callback_principal(request: Request, callbacks: Callbacks | None) -> Princip
     Raises:
         InvalidCredential: the token is not valid for this request.
     """
+    if not request.scope.get("query_string"):
+        return None
     query = request.query_params
     tokens = query.getlist(PARAMETER)
     # A query that is repeated, unknown or not UTF-8 is rejected later for every sender: see check_query.
