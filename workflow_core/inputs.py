@@ -136,6 +136,8 @@ def refuse_repeated_keys(what: str, body: bytes | str) -> None:
         InvalidInput: a key is repeated.
     """
     text = body.encode() if isinstance(body, str) else body
+    if b"{" not in text:
+        return
     if b"\\" not in text:
         keys = [string for string, colon in _STRING.findall(text) if colon]
         if len(keys) == len(set(keys)):

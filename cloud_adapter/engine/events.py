@@ -185,8 +185,9 @@ class SendEvent(Decision):
 
     def check(self, session: Session) -> None:
         """See ``Decision.check``. What is done in the session from now on is done by the sender."""
-        caller, request, program = self.caller, self.request, session.machine.program
+        caller, request = self.caller, self.request
         if caller is not None:
+            program = session.machine.program
             verified = program.verified.get(program.event(request.event), ())
             # Code of the workflow is asked. If it changes fields, against the rules, a denial must undo that.
             session.machine.touched |= bool(verified) or narrows(session.cls)

@@ -184,7 +184,7 @@ class Requests:
 
     async def _handle_event(self, ref: InstanceRef, request: SentEvent, span: Span, caller: Caller | None) -> bytes:
         clock, options = self.committer.clock, self.committer.options
-        known = request.known_as("", clock.now(), options.key_ttl)
+        known = None if request.key is None else request.known_as("", clock.now(), options.key_ttl)
 
         async def replayed() -> bytes | None:
             stored = await self._replay(ref, known)

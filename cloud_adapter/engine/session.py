@@ -80,6 +80,7 @@ class Session:
         version = instance.execution.fields_version
         self.machine = Machine(cls.load_fields(instance.fields, version), instance.execution, now)
         self.machine.salt = salt
+        self.execution: Execution = self.machine.execution
         self._search: Mapping[str, Any] | None = None
         """The values of the search fields; None: not computed yet."""
         if version != cls.__workflow_version__:
@@ -104,10 +105,6 @@ class Session:
     @property
     def ref(self) -> InstanceRef:
         return InstanceRef(self.cls, self.instance.id)
-
-    @property
-    def execution(self) -> Execution:
-        return self.instance.execution
 
     def reset_fields(self) -> None:
         """Discards the changes that user code has made to the fields since they were last checked."""

@@ -129,7 +129,7 @@ class Transactor:
             for item in batch:
                 item.refuse(error)
             return ()
-        self.leased = session.leased(self.now())
+        self.leased = session.instance.lease is not None and session.leased(self.now())
         is_lax = len(batch) > 1 and len(session.instance.fields) >= LAX_BYTES_MIN
         session.is_lax = is_lax and all(item.decision.lax for item in batch)
         is_large = len(batch) >= LARGE_BATCH
