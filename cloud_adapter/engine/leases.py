@@ -21,9 +21,8 @@ step that begins with little of the lease left.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from cloud_adapter.clock import CLOCK_SKEW
@@ -37,30 +36,14 @@ from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.observability import logs
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Task
-from workflow_core.records import record
 
 
 class LeaseLost(Exception):
     """The lease has expired, or another process has committed. Changes since the last commit must not be saved."""
 
 
-@record(frozen=True, slots=True)
-class Renewal:
-    """The renewals of a lease while user code runs.
-
-    Attributes:
-        lock: held during a commit.
-        lost: fails when another process has committed.
-        hold: see ``Leases.renewing``.
-    """
-
-    lock: asyncio.Lock
-    lost: asyncio.Future[None]
-    hold: bool
-
-
 class Leases:
-    """Renews leases while user code runs."""
+    """Checks and renews leases."""
 
     def __init__(self, committer: Committer) -> None:
         self.committer = committer
@@ -94,84 +77,13 @@ class Leases:
         assert session.instance.lease is not None
         return session.instance.lease.expires_at - self.clock.now()
 
-    @contextlib.contextmanager
-    def expiry(self, session: Session) -> Iterator[asyncio.Future[None]]:
-        """Yields a future that fails with ``LeaseLost`` when the lease has expired, because no renewal succeeded."""
-        expired: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        cancel: Callable[[], object]
-
-        def look() -> None:
-            nonlocal cancel
-            if (left := self.left(session)) > timedelta():
-                cancel = self.clock.call_later(left.total_seconds(), look)
-            elif not expired.done():
-                expired.set_exception(LeaseLost())
-
-        cancel = self.clock.call_later(self.left(session).total_seconds(), look)
-        try:
-            yield expired
-        finally:
-            cancel()
-            if not expired.cancel():
-                expired.exception()  # so that asyncio does not log that nobody has read it
-
-    @contextlib.asynccontextmanager
-    async def renewing(self, session: Session, *, hold: bool) -> AsyncIterator[asyncio.Future[None]]:
-        """Renews the lease while the body runs. Yields a future that fails when another process has committed.
-
-        Most bodies end long before the first renewal. They cost only a timer, not a task.
-
-        Args:
-            hold: the body cannot be interrupted. The lease is renewed until the body ends, even after another commit,
-                so that no other code starts at the same time.
-
-        Raises:
-            LeaseLost: at the end, if another process has committed.
-        """
-        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        renewal = Renewal(asyncio.Lock(), lost, hold)
-        task: asyncio.Task[None] | None = None
-
-        def begin() -> None:
-            nonlocal task
-            task = asyncio.create_task(self._renew(session, renewal))
-
-        cancel = self.clock.call_later(self._pause(session).total_seconds(), begin)
-        try:
-            yield lost
-        finally:
-            cancel()
-            if task is not None:
-                await _ended(task, renewal.lock)
-            has_lost = not lost.cancel() and lost.exception() is not None
-        if has_lost:
-            raise LeaseLost
-        if task is not None and not task.cancelled():
-            task.result()
-
-    def _pause(self, session: Session) -> timedelta:
+    def pause(self, session: Session) -> timedelta:
         """Returns the time until the first renewal."""
         assert session.instance.lease is not None
         pause = self.left(session) - 2 * self.options.lease / 3
         return pause if session.instance.lease.keeps_events else min(pause, self.options.keeps_after)
 
-    async def _renew(self, session: Session, renewal: Renewal) -> None:
-        assert session.instance.lease is not None
-        token = session.instance.lease.token
-        while True:
-            async with renewal.lock:
-                while not await self._renewed(session, token):
-                    if not renewal.lost.done():
-                        renewal.lost.set_exception(LeaseLost())
-                    if not renewal.hold:
-                        return
-                    # Another commit was made over the lease. The lease may still have this token.
-                    session = await self.committer.load(session.ref)
-                    if session.instance.lease is None or session.instance.lease.token != token:
-                        return
-            await self.clock.sleep((self.options.lease / 3).total_seconds())
-
-    async def _renewed(self, session: Session, token: str) -> bool:
+    async def renewed(self, session: Session, token: str) -> bool:
         """Renews the lease. Returns whether the session is still the last version, as far as is known."""
         try:
             await self.committer.commit(session, lease=Hold(token, keeps_events=True, renews=True))
@@ -180,6 +92,94 @@ class Leases:
         except Unavailable:
             warn(session, "lease not renewed")
         return True
+
+
+class Renewals:
+    """Renews a lease while the body of an ``async with`` runs.
+
+    Most bodies end long before the first renewal. They cost only a timer. All else is made when it is needed.
+
+    Args:
+        hold: the body cannot be interrupted. The lease is renewed until the body ends, even after another commit, so
+            that no other code starts at the same time.
+
+    Raises:
+        LeaseLost: at the end, if another process has committed.
+    """
+
+    def __init__(self, leases: Leases, session: Session, *, hold: bool) -> None:
+        self._leases = leases
+        self._session = session
+        self._hold = hold
+        self._has_lost = False
+        self._lost: asyncio.Future[None] | None = None
+        self._lock: asyncio.Lock | None = None  # held during a commit
+        self._task: asyncio.Task[None] | None = None
+        self._stop_looking: Callable[[], object] | None = None
+
+    async def __aenter__(self) -> Renewals:
+        pause = self._leases.pause(self._session).total_seconds()
+        self._cancel = self._leases.clock.call_later(pause, self._begin)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._cancel()
+        try:
+            if self._task is not None and self._lock is not None:
+                await _ended(self._task, self._lock)
+        finally:
+            if self._stop_looking is not None:
+                self._stop_looking()
+            if self._lost is not None and not self._lost.cancel():
+                self._lost.exception()  # so that asyncio does not log that nobody has read it
+        if kind is None and self._has_lost:
+            raise LeaseLost
+        if kind is None and self._task is not None and not self._task.cancelled():
+            self._task.result()
+
+    def lost(self) -> asyncio.Future[None]:
+        """Returns a future that fails with ``LeaseLost`` when another process has committed, or when the lease has
+        expired because no renewal succeeded."""
+        if self._lost is None:
+            self._lost = asyncio.get_running_loop().create_future()
+            if self._has_lost:
+                self._lose()
+            elif self._task is not None:
+                self._look()
+        return self._lost
+
+    def _lose(self) -> None:
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_exception(LeaseLost())
+
+    def _begin(self) -> None:
+        self._lock = asyncio.Lock()
+        self._task = asyncio.create_task(self._renew(self._session, self._lock))
+        if self._lost is not None:
+            self._look()
+
+    def _look(self) -> None:
+        """Looks whether the lease has expired, and looks again at its end."""
+        if (left := self._leases.left(self._session)) > timedelta():
+            self._stop_looking = self._leases.clock.call_later(left.total_seconds(), self._look)
+        else:
+            self._lose()
+
+    async def _renew(self, session: Session, lock: asyncio.Lock) -> None:
+        assert session.instance.lease is not None
+        token, leases = session.instance.lease.token, self._leases
+        while True:
+            async with lock:
+                while not await leases.renewed(session, token):
+                    self._has_lost = True
+                    self._lose()
+                    if not self._hold:
+                        return
+                    # Another commit was made over the lease. The lease may still have this token.
+                    session = await leases.committer.load(session.ref)
+                    if session.instance.lease is None or session.instance.lease.token != token:
+                        return
+            await leases.clock.sleep((leases.options.lease / 3).total_seconds())
 
 
 async def _ended(task: asyncio.Task[None], lock: asyncio.Lock) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from inspect import isawaitable
 from typing import Any
 
@@ -11,7 +10,7 @@ from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.decisions import FailInstance
 from cloud_adapter.engine.failures import Retries, work_failed
 from cloud_adapter.engine.lanes import Lanes
-from cloud_adapter.engine.leases import LeaseLost, Leases, TakeLease, warn
+from cloud_adapter.engine.leases import LeaseLost, Leases, Renewals, TakeLease, warn
 from cloud_adapter.engine.plan import RELEASE, Hold
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.running_calls import RunningCalls
@@ -157,9 +156,9 @@ class Stepper:
         error: Exception | None = None
         result: Any = None
         is_blocking = not work.concerns_others and not session.machine.is_async(work)  # it cannot be interrupted
-        async with self.leases.renewing(session, hold=is_blocking) as lost:
+        async with Renewals(self.leases, session, hold=is_blocking) as renewals:
             try:
-                result = await self._call(session, work, lost, is_blocking=is_blocking)
+                result = await self._call(session, work, renewals, is_blocking=is_blocking)
                 session.machine.handle_result(work, result)
                 if work.changes_fields:
                     session.check_fields()
@@ -196,7 +195,7 @@ class Stepper:
             span.outcome = "failed"
             span.failed(error)
 
-    async def _call(self, session: Session, work: Work, lost: asyncio.Future[None], *, is_blocking: bool) -> Any:
+    async def _call(self, session: Session, work: Work, renewals: Renewals, *, is_blocking: bool) -> Any:
         machine = session.machine
         result: Any
         if work.concerns_others:
@@ -211,6 +210,4 @@ class Stepper:
                 result = await run(call, machine.call, work)
         if not isawaitable(result):
             return result
-        limit = work.timeout(machine)
-        with self.leases.expiry(session) as expired:
-            return await within(self.clock, limit, result, repr(work.statement), lost, expired)
+        return await within(self.clock, work.timeout(machine), result, repr(work.statement), renewals.lost())
