@@ -9,6 +9,10 @@ nothing while it is unused.
 A smaller pool has a line. Waiting in it is separate from the call (``reserved``), because much can happen meanwhile.
 When its thread is free, the caller checks whether the call is still wanted, and counts the time from then on.
 
+Most steps end within microseconds. To wake the event loop when a call has ended takes longer than that, so the event
+loop first waits for the call itself, for ``BRIEF_SECONDS``. Meanwhile the call has the interpreter for itself. If it
+has not ended then, the event loop continues, and does so without waiting for any call of the next ``SLOW_SECONDS``.
+
 The threads are daemons: code that blocks for an hour must not keep a process from ending. The next process does its
 work again, as after any other end of a process.
 """
@@ -18,10 +22,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, Future
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
@@ -31,6 +36,12 @@ from workflow_core.records import record
 
 IDLE_SECONDS_MAX: Final = 30.0
 """How long a thread waits for work before it ends."""
+
+BRIEF_SECONDS: Final = 0.0001
+"""How long the event loop itself waits for a call."""
+
+SLOW_SECONDS: Final = 0.01
+"""How long the event loop waits for no call after it has waited in vain, which thus takes a hundredth of its time."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,6 +60,7 @@ class SyncPool:
         self._threads = DaemonThreads(name, threads_max)
         self._free = threads_max
         self._line: deque[asyncio.Future[None]] = deque()
+        self._slow_until = 0.0
 
     @property
     def is_full(self) -> bool:
@@ -65,37 +77,31 @@ class SyncPool:
         async with self.reserved() as run:
             return await run(function, *args)
 
-    @asynccontextmanager
-    async def reserved(self) -> AsyncIterator[RunSync]:
+    def reserved(self) -> AbstractAsyncContextManager[RunSync]:
         """Waits for a free thread, and yields what makes one call in it, as the pool does. The thread is free again
         when the call has ended, even if the caller was cancelled before."""
-        loop = asyncio.get_running_loop()
-        await self._take(loop)
-        place = _Place(self._threads)
+        return _Reservation(self)
 
-        async def run(function: Callable[..., Any], *args: Any) -> Any:
-            context = contextvars.copy_context()
-            context.run(own_decimal_context)
-            return await loop.run_in_executor(place, partial(context.run, function, *args))
+    def call_in_thread(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Begins a call in a thread, with the context variables of the caller."""
+        context = contextvars.copy_context()
+        context.run(own_decimal_context)
+        call = self._threads.submit(context.run, function, *args)
+        now = time.monotonic()
+        if now >= self._slow_until:
+            try:
+                call.exception(BRIEF_SECONDS)
+            except (TimeoutError, CancelledError):
+                self._slow_until = now + SLOW_SECONDS
+        return call
 
-        def ended(_: Future[Any]) -> None:
-            with suppress(RuntimeError):  # the event loop is closed
-                loop.call_soon_threadsafe(self._give_back)
-
-        try:
-            yield run
-        finally:
-            if place.call is None or place.call.done():
-                self._give_back()
-            else:
-                place.call.add_done_callback(ended)
-
-    async def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _take(self) -> None:
+        """Waits for a free thread, and takes it. Call ``_give_back`` once when it is free again."""
         self._threads.check_open()
         if self._free:
             self._free -= 1
             return
-        turn = loop.create_future()
+        turn = asyncio.get_running_loop().create_future()
         self._line.append(turn)
         try:
             await turn
@@ -105,6 +111,7 @@ class SyncPool:
             raise
 
     def _give_back(self) -> None:
+        """The thread that a caller has taken is free again."""
         while self._line:
             turn = self._line.popleft()
             if not turn.done():
@@ -164,21 +171,47 @@ class _Call:
             self.future.set_result(result)
 
 
-class _Place(Executor):
-    """Passes one call on to an executor.
+class _Reservation:
+    """See ``SyncPool.reserved``.
 
     Attributes:
         call: the call; None if it was not made. Unlike asyncio's future, it is not done before its thread is free.
     """
 
-    def __init__(self, threads: Executor) -> None:
-        self._threads = threads
+    def __init__(self, pool: SyncPool) -> None:
+        self._pool = pool
         self.call: Future[Any] | None = None
 
-    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """See ``Executor.submit``."""
-        self.call = call = self._threads.submit(function, *args, **kwargs)
-        return call
+    async def __aenter__(self) -> RunSync:
+        await self._pool._take()
+        return self._run
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.call is None or self.call.done():
+            self._pool._give_back()
+        else:
+            self.call.add_done_callback(partial(self._ended, asyncio.get_running_loop()))
+
+    async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        self.call = call = self._pool.call_in_thread(function, *args)
+        if call.done():
+            return call.result()
+        return await asyncio.get_running_loop().run_in_executor(_Begun(call), function)
+
+    def _ended(self, loop: asyncio.AbstractEventLoop, _: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the event loop is closed
+            loop.call_soon_threadsafe(self._pool._give_back)
+
+
+class _Begun(Executor):
+    """Passes a call that has begun to an event loop, so that a loop that watches its threads sees it."""
+
+    def __init__(self, call: Future[Any]) -> None:
+        self._call = call
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        """Returns the call."""
+        return self._call
 
 
 class DaemonThreads(Executor):

@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError, Executor, wait
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -70,6 +71,35 @@ def test_context_variables_are_carried_over_and_changes_stay_there() -> None:
         pool.close()
 
     asyncio.run(main())
+
+
+def test_the_event_loop_waits_for_a_call_unless_it_has_just_waited_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync_pool, "BRIEF_SECONDS", SECONDS_MAX)
+    monkeypatch.setattr(sync_pool, "SLOW_SECONDS", 3_600.0)
+
+    async def main() -> None:
+        pool, gate = SyncPool("test", 3), Gate()
+        in_executor = Mock(wraps=asyncio.get_running_loop().run_in_executor)
+        monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", in_executor)
+        with pytest.raises(StopIteration, match="3"):
+            pool(len, "abc").send(None)
+        with pytest.raises(ZeroDivisionError):
+            pool(divmod, 1, 0).send(None)
+        assert in_executor.call_count == 0
+        monkeypatch.setattr(sync_pool, "BRIEF_SECONDS", 0.001)
+        calls = [asyncio.create_task(pool(gate))]
+        await asyncio.sleep(0)
+        monkeypatch.setattr(sync_pool, "BRIEF_SECONDS", SECONDS_MAX)  # as long as the gate stays closed
+        calls.append(asyncio.create_task(pool(gate)))
+        await asyncio.sleep(0)
+        assert in_executor.call_count == 2, "a loop that watches its threads sees them"
+        gate.opened.set()
+        assert len(await asyncio.gather(*calls)) == 2
+        pool.close()
+
+    began = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - began < SECONDS_MAX
 
 
 @pytest.mark.parametrize("error", [LookupError("no"), SystemExit(3), KeyboardInterrupt()])

@@ -174,9 +174,9 @@ def counted(world: World) -> Iterator[None]:
         arrived[lane.ref] += 1
         return await add(lane, decision)
 
-    async def taking(pool: SyncPool, loop: Any) -> None:
+    async def taking(pool: SyncPool) -> None:
         CURRENT.get().traffic.in_line += pool.is_full
-        await take(pool, loop)
+        await take(pool)
 
     async def deciding(transactor: Any, batch: Sequence[Item]) -> Sequence[Item]:
         rest: Sequence[Item] = await decide(transactor, batch)
