@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 
 from cloud_adapter.ports import Clock
@@ -41,12 +41,17 @@ class RunningCalls:
         """Returns the running calls, the oldest first."""
         return sorted(self._calls, key=lambda call: call.started_at)
 
-    @contextmanager
-    def running(self, kind: str, workflow: str, id: str, statement: str) -> Iterator[None]:
+    def running(self, kind: str, workflow: str, id: str, statement: str) -> AbstractContextManager[None]:
         """Lists a call while the body runs."""
-        call = RunningCall(kind, workflow, id, statement, self._clock.now())
-        self._calls.add(call)
-        try:
-            yield
-        finally:
-            self._calls.remove(call)
+        return _Listed(self._calls, RunningCall(kind, workflow, id, statement, self._clock.now()))
+
+
+class _Listed:
+    def __init__(self, calls: set[RunningCall], call: RunningCall) -> None:
+        self._calls, self._call = calls, call
+
+    def __enter__(self) -> None:
+        self._calls.add(self._call)
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.remove(self._call)

@@ -119,13 +119,14 @@ def continued(headers: Mapping[str, str], trace: TraceContext | None) -> Iterato
             yield
 
 
-@contextmanager
-def request(name: str, workflow: str, id: str, **attributes: Value) -> Iterator[Span]:
+def request(name: str, workflow: str, id: str, **attributes: Value) -> AbstractContextManager[Span]:
     """The span of a request. Errors that the caller caused are not failures of the span."""
     otel = _otel()
-    if otel is None:
-        yield Span()
-        return
+    return nullcontext(Span()) if otel is None else _request(otel, name, workflow, id, attributes)
+
+
+@contextmanager
+def _request(otel: Any, name: str, workflow: str, id: str, attributes: Mapping[str, Value]) -> Iterator[Span]:
     with otel.request_span(name, {"workflow": workflow, "instance": id, **attributes}) as span:
         try:
             yield span
@@ -161,10 +162,9 @@ def _event(otel: Any, workflow: str, id: str, event: str, known: bool) -> Iterat
         otel.instruments.events.add(1, prefixed({**about, "outcome": outcome}))
 
 
-@contextmanager
 def task(
     name: str, now: datetime, made_at: datetime, trace: Trace, delivery: Delivery, **attributes: Value
-) -> Iterator[Span]:
+) -> AbstractContextManager[Span]:
     """The span of a delivered task, joined to the span that created it, and its lateness.
 
     Args:
@@ -174,9 +174,19 @@ def task(
         delivery: how the task was delivered.
     """
     otel = _otel()
-    if otel is None:
-        yield Span()
-        return
+    return nullcontext(Span()) if otel is None else _task(otel, name, now, made_at, trace, delivery, attributes)
+
+
+@contextmanager
+def _task(
+    otel: Any,
+    name: str,
+    now: datetime,
+    made_at: datetime,
+    trace: Trace,
+    delivery: Delivery,
+    attributes: Mapping[str, Value],
+) -> Iterator[Span]:
     kind = name.partition(" ")[0]
     if delivery.due is not None:
         otel.instruments.task_lateness.record(max(0.0, (now - delivery.due).total_seconds()), prefixed({"task": kind}))
@@ -186,17 +196,22 @@ def task(
         yield span
 
 
-@contextmanager
-def attempt(kind: str, statement: str, clock: Clock, workflow: str, **attributes: Value) -> Iterator[Span]:
+def attempt(
+    kind: str, statement: str, clock: Clock, workflow: str, **attributes: Value
+) -> AbstractContextManager[Span]:
     """The span of an attempt at a step, an activity, a setup or a teardown, and its duration."""
     otel = _otel()
-    if otel is None:
-        yield Span()
-        return
+    return nullcontext(Span()) if otel is None else _attempt(otel, kind, statement, clock, workflow, attributes)
+
+
+@contextmanager
+def _attempt(
+    otel: Any, kind: str, statement: str, clock: Clock, workflow: str, attributes: Mapping[str, Value]
+) -> Iterator[Span]:
     about: dict[str, Value] = {"workflow": workflow, "statement": statement}
     started, outcome = clock.now(), "lost"
     try:
-        with otel.inner_span(f"{kind} {statement}", about | attributes) as span:
+        with otel.inner_span(f"{kind} {statement}", {**about, **attributes}) as span:
             try:
                 yield span
                 outcome = span.outcome or "done"
