@@ -86,7 +86,7 @@ class Children:
         except InstanceExists as error:
             # Either an earlier attempt has created the child, or the id belongs to another instance.
             other = await self.committer.load(ref)
-            if not _is_child(other, _key(session, wait.id)):
+            if not _is_child_of(other, session, wait):
                 raise ChildFailed(f"{error}: give the child another id") from error
         except WorkflowError as error:
             raise ChildFailed(f"{given['workflow']!r} {given['id']!r} could not be started: {error}") from error
@@ -210,3 +210,11 @@ def _key(parent: Session, wait_id: str) -> _Key:
 def _is_child(session: Session, key: _Key) -> bool:
     parent = session.execution.parent
     return parent is not None and (parent.workflow, parent.id, parent.wait_id) == key
+
+
+def _is_child_of(session: Session, parent: Session, wait: ChildWait | ChildTeardown) -> bool:
+    """Whether an instance was started for a wait, and not for another case of the same select."""
+    link = session.execution.parent
+    if link is None or not _is_child(session, _key(parent, wait.id)):
+        return False
+    return parent.machine.program.event(link.event) == wait.event  # it may have been renamed since

@@ -13,6 +13,7 @@ from tests.engine.harness import ID, Killed, World, in_world, nothing
 from tests.waits import the
 from workflow_core import (
     Child,
+    Done,
     ErrorInfo,
     On,
     Parent,
@@ -247,6 +248,31 @@ async def test_the_child_of_an_earlier_wait_is_not_that_of_a_later_one(world: Wo
     assert "give the child another id" in second
     assert (await world.instance()).execution.threads[0].step == "end"
     assert (await link(world)).wait_id == "main@1"
+
+
+class Pair(Twins, name="pair"):
+    definition = S(
+        Try(
+            "care",
+            Select(
+                "first of them",
+                Done("one", Child("kid", Kid, id="kid-1", then=Twins.keep)),
+                Done("other", Child("twin", Kid, id="kid-1", then=Twins.keep)),
+            ),
+        ).except_(Exception, then=Twins.note, name="sad"),
+        Select("end", On("End", nothing)),
+    )
+
+
+@in_world(Pair, Kid, options=OPTIONS)
+async def test_the_child_of_one_case_is_not_that_of_another_one(world: World) -> None:
+    """Its id is taken, although by a child of the same select: no end would ever come to the other case."""
+    await world.started()
+    await world.deliver()
+    (line,) = (await world.fields()).log
+    assert line.startswith("ChildFailed of twin: ") and "give the child another id" in line
+    assert (await link(world)).event == "kid"
+    assert (await kid(world)).execution.status == "canceled"
 
 
 class Aunt(Mother, name="aunt"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.engine.refs import InstanceRef
-from tests.engine.harness import ID, World, article, in_world, nothing, write
+from tests.engine.harness import ID, Killed, World, article, in_world, nothing, write
 from workflow_core import (
     Activity,
     ActivityContext,
@@ -200,6 +200,23 @@ def whole(name: str, **renamed: Any) -> type[Workflow]:
 async def test_the_end_of_a_child_that_was_started_under_the_old_name(world: World) -> None:
     await world.started()
     new = world.start(whole("ask", renamed_from="child"), Part)
+    await world.finish(new.engine.handle_event("part", "part-1", "Done"))
+    await world.deliver(new)
+    assert (await world.fields()).log == ["end"]
+
+
+@in_world(whole("child"), Part)
+async def test_a_start_that_is_repeated_under_the_new_name_finds_its_child(world: World) -> None:
+    await world.create()
+    dying = world.start()
+    dying.fault("create", after=Killed())
+    with pytest.raises(Killed):
+        await world.finish(dying.perform(world.queue.resumes[0]))
+    dying.die()
+    await world.clock.advance(61)
+    new = world.start(whole("ask", renamed_from="child"), Part)
+    await world.deliver(new)
+    assert ("setup", "ask") in await world.history()
     await world.finish(new.engine.handle_event("part", "part-1", "Done"))
     await world.deliver(new)
     assert (await world.fields()).log == ["end"]

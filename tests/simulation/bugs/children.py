@@ -64,6 +64,7 @@ def child_without_a_name_of_its_own(patch: Patch) -> None:
 @bug
 def instance_of_another_taken_for_the_child(patch: Patch) -> None:
     patch.setattr(children_module, "_is_child", lambda session, key: True)
+    patch.setattr(children_module, "_is_child_of", lambda session, parent, wait: True)
 
 
 @bug
