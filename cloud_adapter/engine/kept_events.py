@@ -206,16 +206,24 @@ class KeptEvents:
         Raises:
             Unavailable
         """
-        store, most = self.committer.store, self.committer.options.buffer_max
         for _ in range(2):  # it may be decided between the two reads
             record = await self.committer.load_key(ref, _OUTCOME + token)
             if record is not None:
                 return Outcome(**json.loads(record.response))
-            entries = await store.inbox(ref.workflow, ref.id, most, prefix=PREFIX)
-            if (entry := _entry_of(token, entries)) is not None:
+            if (entry := await self._find(ref, token)) is not None:
                 kept = await self.open(ref, entry)
                 return Outcome(by=None if kept is None else kept.sender_id)
         return None
+
+    async def _find(self, ref: InstanceRef, token: str) -> InboxEntry | None:
+        """Returns the entry of an event. Processes that keep events at the same time may keep more than the limit."""
+        most = self.committer.options.buffer_max + 1
+        while True:
+            entries = await self.committer.store.inbox(ref.workflow, ref.id, most, prefix=PREFIX)
+            entry = _entry_of(token, entries)
+            if entry is not None or len(entries) < most:
+                return entry
+            most *= 2
 
 
 class KeptEvent(SendEvent):

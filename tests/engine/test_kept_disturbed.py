@@ -15,6 +15,7 @@ import pytest
 from cloud_adapter.engine.events import LATER
 from cloud_adapter.engine.kept_events import Outcome
 from cloud_adapter.errors import IdempotencyKeyReused, Unavailable
+from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, World, in_world
 from tests.engine.test_kept_events import GATE, Shop, baked, baking, outcome, send
 from workflow_core import Go, On, S, Select, Step, While, Workflow
@@ -37,6 +38,20 @@ async def test_a_post_that_arrives_again_delays_no_event_behind_it(world: World)
     assert (await world.fields()).log == ["baked", "add 1", "add 2"]
     assert world.now == before, "at once"
     assert await outcome(world, "a") == rejected
+
+
+@in_world(Shop, options=EngineOptions(buffer_max=1))
+async def test_an_event_that_processes_have_kept_beyond_the_limit_is_known(world: World) -> None:
+    """Each has found room for its own event."""
+    await baking(world)
+    await send(world, "Add", 1, outcome="a")
+    (first,) = await world.store.inbox("shop", ID)
+    for number, token in enumerate("bcd", int(first.name.split("-")[1]) + 1):
+        await world.store.post(replace(first, name=f"event-{number:017d}-{token}"))
+    for token in "abcd":
+        waiting = await outcome(world, token)
+        assert waiting is not None and waiting.waits
+    assert await outcome(world, "e") is None
 
 
 @pytest.mark.parametrize(
