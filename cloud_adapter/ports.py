@@ -6,7 +6,7 @@ platform, only the errors that are named here, or ``Unavailable``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
@@ -215,6 +215,25 @@ class LocalStore(Store, Protocol):
 
     async def is_current(self, workflow: str, id: str, version: Any) -> bool:
         """Whether the stored instance has this version. False if there is no such instance.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        ...
+
+
+@runtime_checkable
+class ShardedStore(Store, Protocol):
+    """A store whose instances may be in shards, which can be read side by side."""
+
+    @property
+    def read_shards(self) -> Sequence[int]:
+        """The shards in which all instances are; empty if shards are not read."""
+        ...
+
+    def in_shard(self, workflow: str, shard: int, *, status: str | None = None) -> AsyncGenerator[Instance | str]:
+        """Yields the instances of a shard without their histories, the most recently updated first. It yields the
+        reason instead of a document that cannot be read. Instances that are updated meanwhile may be missing.
 
         Raises:
             Unavailable: the store does not answer.

@@ -1,7 +1,8 @@
 """Reads all instances of a store that have not ended, or still have something due.
 
-Listings contain only summaries. The documents are loaded a limited number at a time, so that many large ones fit into
-the memory.
+Listings contain only summaries, so the documents are loaded. If Firestore reads shards, the documents come with the
+listing of each shard, and shards are read side by side. This costs half the reads and half the CPU time. In both cases,
+a limited number is in memory, because many may be large.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 
 from cloud_adapter.clock import CLOCK_SKEW
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import DamagedDocument, InstanceNotFound
-from cloud_adapter.ports import Page, Store
+from cloud_adapter.ports import Page, ShardedStore, Store
 from cloud_adapter.stores.listings import EPOCH
 from cloud_adapter.summaries import Due, Summary
 from workflow_core import Status
@@ -28,11 +30,14 @@ PAGE = 200
 
 LOADS = 64
 """How many instances are loaded at the same time, of all workflows together. Each status of a workflow that is read
-holds at most as many in memory. On Firestore, one process can decode and check about 1,200 instances a second; at a
-distance of 50 ms it reaches that with so many. Reading each shard by itself would not be faster."""
+holds at most as many in memory. On Firestore, one process can load and check about 1,200 instances a second; at a
+distance of 50 ms it reaches that with so many."""
 
 SCANS = 3
 """How many workflows are read at the same time."""
+
+SHARDS = 10
+"""How many listings of shards are read at the same time in each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +74,23 @@ class _Reader:
         """Yields the live instances of a workflow."""
         newest = (await self.store.list(name, limit=1)).instances
         since = (newest[0].updated_at or EPOCH) - CLOCK_SKEW if newest else EPOCH
-        listings = [self.loaded(self._listed(name, status)) for status in LIVE]
-        async with aclosing(_merged(listings, len(LIVE))) as found:
-            async for instance in found:
-                yield instance
         # A listing is ordered by the last update. An instance that is updated moves to a page that was already read, so
         # everything that was updated since the start is listed again.
-        async for instance in self.loaded(self._listed(name, since=since)):
-            yield instance
+        for listings in (self._listings(name, LIVE, EPOCH), self._listings(name, (None,), since)):
+            async with aclosing(_merged(listings, SHARDS)) as found:
+                async for instance in found:
+                    yield instance
+
+    def _listings(
+        self, name: str, statuses: Sequence[str | None], since: datetime
+    ) -> Sequence[AsyncGenerator[Instance | Damaged]]:
+        """Returns listings that have, together, the live instances in these statuses that were last updated after a
+        time."""
+        store = self.store
+        if isinstance(store, ShardedStore) and store.read_shards:
+            places = product(store.read_shards, statuses)
+            return [_recent(name, store.in_shard(name, shard, status=status), since) for shard, status in places]
+        return [self.loaded(self._listed(name, status, since)) for status in statuses]
 
     async def _listed(
         self, workflow: str, status: str | None = None, since: datetime = EPOCH
@@ -132,6 +146,21 @@ class _Reader:
                 return Damaged(found.workflow, str(error))
             except InstanceNotFound:  # deleted in the meantime
                 return None
+
+
+async def _recent(
+    workflow: str, found: AsyncGenerator[Instance | str], since: datetime
+) -> AsyncGenerator[Instance | Damaged]:
+    """Yields the live instances until the first one that was last updated before ``since``."""
+    async with aclosing(found):
+        async for instance in found:
+            if isinstance(instance, str):
+                yield Damaged(workflow, instance)
+                continue
+            if (instance.execution.updated_at or EPOCH) < since:
+                return
+            if instance.execution.status in LIVE:
+                yield instance
 
 
 async def _each(entries: Sequence[Due]) -> AsyncGenerator[Due]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,13 +18,27 @@ from cloud_adapter.cli.check import PROGRESS_SECONDS, Progress
 from cloud_adapter.cli.stored_instances import check_store
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import Unavailable
+from cloud_adapter.stores.firestore import queries
 from cloud_adapter.stores.firestore.shards import Shards
 from cloud_adapter.stores.firestore.store import FirestoreStore
+from tests.firestore_client import RecordingClient
 from tests.simulation.store import Database, SimulatedStore
 from workflow_core import Execution, Status
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 WORKFLOWS, EACH = 5, 23
+
+
+class InShards(SimulatedStore):
+    """A store that reads shards."""
+
+    read_shards = range(4)
+
+    async def in_shard(self, workflow: str, shard: int, *, status: str | None = None) -> AsyncGenerator[Instance | str]:
+        page = await self.list(workflow, status=status, limit=1_000)
+        for summary in page.instances:
+            if int(summary.id[1:]) % len(self.read_shards) == shard:
+                yield await self.load(workflow, summary.id)
 
 
 class Wire:
@@ -65,14 +80,17 @@ def some_instances(workflows: int, statuses: Sequence[Status]) -> Iterator[Insta
 
 @asynccontextmanager
 async def stored(
-    wire: Wire, workflows: int = WORKFLOWS, statuses: Sequence[Status] = tuple(Status)
+    wire: Wire,
+    workflows: int = WORKFLOWS,
+    statuses: Sequence[Status] = tuple(Status),
+    cls: type[SimulatedStore] = SimulatedStore,
 ) -> AsyncIterator[SimulatedStore]:
     """A store of instances in these statuses; nothing is left running at the end."""
     database = Database()
     for instance in some_instances(workflows, statuses):
         database.write(instance, (), (), create=True)
     before = asyncio.all_tasks()
-    yield SimulatedStore(database, wire)
+    yield cls(database, wire)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
 
@@ -122,40 +140,90 @@ def test_the_instances_of_several_pages_are_loaded_side_by_side(monkeypatch: pyt
     assert wire.most["load"] == 15
 
 
-@pytest.mark.slow
-def test_each_live_instance_is_read_from_several_shards(
-    monkeypatch: pytest.MonkeyPatch, firestore_project: str
-) -> None:
-    monkeypatch.setattr(reading, "PAGE", 7)
-    monkeypatch.setattr(reading, "LOADS", 10)
+def test_shards_are_read_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SHARDS", 7)
+    wire = Wire()
 
     async def main() -> None:
-        store = FirestoreStore(shards=Shards(4, True))
-        await asyncio.gather(*map(store.create, some_instances(WORKFLOWS, list(Status))))
-        found = {instance.id async for instance in reading.live_instances(store) if isinstance(instance, Instance)}
-        report = await check_store(store, [])
-        await store.close()
-        assert found == expected()
-        assert sum(report.checked.values()) == len(expected())
+        async with stored(wire, workflows=1, cls=InShards) as store:
+            found = [one.id async for one in reading.live_instances(store) if isinstance(one, Instance)]
+            assert set(found) == expected()
+
+    asyncio.run(main())
+    assert wire.most["list"] == 7
+
+
+def test_an_instance_that_is_updated_while_shards_are_read_is_found() -> None:
+    class Moving(InShards):
+        moved = False
+
+        async def in_shard(
+            self, workflow: str, shard: int, *, status: str | None = None
+        ) -> AsyncGenerator[Instance | str]:
+            async for instance in super().in_shard(workflow, shard, status=status):
+                assert isinstance(instance, Instance)
+                if instance.id == "i1" and not self.moved:
+                    type(self).moved = True
+                    later = replace(instance.execution, updated_at=NOW + timedelta(days=1))
+                    await self.commit(replace(instance, execution=later))
+                else:
+                    yield instance
+
+    async def main() -> None:
+        async with stored(Wire(), statuses=[Status.WAITING], cls=Moving) as store:
+            found = {one.id async for one in reading.live_instances(store) if isinstance(one, Instance)}
+            assert Moving.moved
+            assert len(found) == WORKFLOWS * EACH
 
     asyncio.run(main())
 
 
+@pytest.mark.slow
+def test_each_live_instance_comes_with_the_listing_of_its_shard(
+    monkeypatch: pytest.MonkeyPatch, firestore_project: str
+) -> None:
+    monkeypatch.setattr(queries, "INSTANCES_PER_CALL", 2)
+
+    async def main() -> None:
+        client = RecordingClient(firestore_project)
+        store = FirestoreStore(client, shards=Shards(4, True))
+        await asyncio.gather(*map(store.create, some_instances(WORKFLOWS, list(Status))))
+        damaged = {"workflow": "w1", "id": "x", "status": "waiting", "updated_at": NOW, "shard": 29}
+        await client.document("workflows/w1/instances/x").set(damaged)
+        client.taken()
+        found = [instance async for instance in reading.live_instances(store)]
+        calls = client.taken()
+        report = await check_store(store, [])
+        await store.close()
+        await client.aclose()
+        assert {instance.id for instance in found if isinstance(instance, Instance)} == expected()
+        assert {one.what for one in found if isinstance(one, reading.Damaged)} == {
+            "the document of 'w1' 'x' has format None, this release reads 1 to 3: upgrade gorchestrate"
+        }
+        ended = sum(instance.execution.ended for instance in found if isinstance(instance, Instance))
+        assert calls.count("GetDocument") == ended, "only ended instances that are due are loaded"
+        assert sum(report.checked.values()) == len(expected()) + 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("cls", [SimulatedStore, InShards])
 @pytest.mark.parametrize("call", ["list", "load", "due"])
-def test_an_error_ends_everything(call: str) -> None:
+def test_an_error_ends_everything(call: str, cls: type[SimulatedStore]) -> None:
     async def main() -> None:
         wire = Wire(call)
         wire.calls["due"] = 10
-        async with stored(wire) as store:
+        async with stored(wire, cls=cls) as store:
             with pytest.raises(Unavailable, match="the test cut the call"):
                 await check_store(store, [])
 
     asyncio.run(main())
 
 
-def test_a_reader_may_stop_early() -> None:
+@pytest.mark.parametrize("cls", [SimulatedStore, InShards])
+def test_a_reader_may_stop_early(cls: type[SimulatedStore]) -> None:
     async def main() -> None:
-        async with stored(Wire()) as store, aclosing(reading.live_instances(store)) as found:
+        async with stored(Wire(), cls=cls) as store, aclosing(reading.live_instances(store)) as found:
             async for _ in found:
                 break
 

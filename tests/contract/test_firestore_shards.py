@@ -268,6 +268,8 @@ def test_each_query_has_its_index_and_none_grows_at_one_end(migrate: Callable[[W
         store, client = database.store(READ), database.client
         for status, order in itertools.product((None, "waiting"), (Order.UPDATED, Order.CREATED)):
             await store.list("pizza", status=status, order=order)
+        for status in (None, "waiting"):
+            assert [instance async for instance in store.in_shard("pizza", 0, status=status)] == []
         await store.due(NOW)
         used = set()
         for query in (request.structured_query for request in client.requests):

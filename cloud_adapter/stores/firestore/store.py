@@ -36,18 +36,14 @@ A commit is one message, including its keys and inbox entries. The cloud accepts
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from google.api_core.exceptions import Aborted, AlreadyExists, FailedPrecondition, NotFound
 from google.auth.credentials import Credentials
-from google.cloud.firestore import (
-    AsyncClient,
-    AsyncDocumentReference,
-    FieldFilter,
-)
+from google.cloud.firestore import AsyncClient, AsyncDocumentReference, FieldFilter
 
 from cloud_adapter.document import (
     AFTER_NAMES,
@@ -59,11 +55,7 @@ from cloud_adapter.document import (
     replaces_history,
     written,
 )
-from cloud_adapter.errors import (
-    Conflict,
-    InstanceExists,
-    InstanceNotFound,
-)
+from cloud_adapter.errors import Conflict, InstanceExists, InstanceNotFound
 from cloud_adapter.ports import PAGE_SIZE, Order, Page
 from cloud_adapter.stores.firestore.calls import Calls
 from cloud_adapter.stores.firestore.documents import (
@@ -71,7 +63,6 @@ from cloud_adapter.stores.firestore.documents import (
     INBOX,
     INSTANCES,
     LOAD_PATHS,
-    SUMMARY_PATHS,
     Snapshot,
     check_responses,
     document_of,
@@ -87,12 +78,12 @@ from cloud_adapter.stores.firestore.documents import (
     version_of,
 )
 from cloud_adapter.stores.firestore.keys import expired_keys, unexpired_keys
-from cloud_adapter.stores.firestore.queries import TIMES, cursor_id, due_instances, listing, owners, summaries
+from cloud_adapter.stores.firestore.queries import TIMES, due_instances, instances_in_shard, listing, owners, summaries
 from cloud_adapter.stores.firestore.recent_histories import RecentHistories
 from cloud_adapter.stores.firestore.refusals import WRITE_ATTEMPTS_MAX, contended, refused
 from cloud_adapter.stores.firestore.shards import ONE_SHARD, Shards, add_shards, run_merged
 from cloud_adapter.stores.firestore.writes import Writes
-from cloud_adapter.stores.listings import PageReader, check_limit, read_cursor
+from cloud_adapter.stores.listings import PageReader, check_limit
 from cloud_adapter.summaries import Due
 
 DELETES_PER_COMMIT = 500
@@ -313,14 +304,7 @@ class FirestoreStore:
         reader = PageReader(order, limit)
         async with self._calls.begin() as client:
             collection = client.collection("workflows", workflow, INSTANCES)
-            queries = [
-                query.select(SUMMARY_PATHS) for query in listing(collection, status, search or {}, order, self._shards)
-            ]
-            if cursor is not None:
-                at, id = read_cursor(order, cursor)
-                place: dict[str, Any] = {} if order is Order.ID else {TIMES[order]: at}
-                place["__name__"] = collection.document(cursor_id(id))
-                queries = [query.start_after(place) for query in queries]
+            queries = listing(collection, status, search or {}, order, cursor, self._shards)
             while not reader.is_full:
                 wanted = min(reader.wanted, SUMMARIES_PER_CALL)
                 snapshots = await run_merged(self._calls, queries, wanted, TIMES.get(order, ""))
@@ -336,6 +320,18 @@ class FirestoreStore:
         """See ``ports.Store.workflows``. Each is the name of a missing document that has documents below it."""
         async with self._calls.begin() as client:
             return await self._calls.names(client.collection("workflows"))
+
+    @property
+    def read_shards(self) -> Sequence[int]:
+        """See ``ports.ShardedStore``."""
+        return self._shards.read_values or ()
+
+    async def in_shard(self, workflow: str, shard: int, *, status: str | None = None) -> AsyncGenerator[Instance | str]:
+        """See ``ports.ShardedStore.in_shard``."""
+        async with self._calls.begin() as client:
+            collection = client.collection("workflows", workflow, INSTANCES)
+            async for instance in instances_in_shard(self._calls, collection, shard, status):
+                yield instance
 
     async def add_shards(self, workflow: str) -> AsyncIterator[tuple[int, int]]:
         """Prepares the documents of a workflow for indexes with shards; see ``shards.add_shards``."""
