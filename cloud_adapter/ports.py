@@ -227,11 +227,20 @@ class ShardedStore(Store, Protocol):
     """A store whose instances may be in shards, which can be read side by side."""
 
     @property
-    def read_shards(self) -> Sequence[int]:
-        """The shards in which all instances are; empty if shards are not read."""
+    def shards(self) -> Sequence[Sequence[int]]:
+        """The shards in which all instances are, each as the numbers by which the store names it; empty if shards are
+        not read."""
         ...
 
-    def in_shard(self, workflow: str, shard: int, *, status: str | None = None) -> AsyncGenerator[Instance | str]:
+    async def due(
+        self, before: datetime, limit: int = 100, *, after: Due | None = None, shard: Sequence[int] | None = None
+    ) -> Sequence[Due]:
+        """See ``Store.due``. If a shard is given, it returns only the instances in it."""
+        ...
+
+    def in_shard(
+        self, workflow: str, shard: Sequence[int], *, status: str | None = None
+    ) -> AsyncGenerator[Instance | str]:
         """Yields the instances of a shard without their histories, the most recently updated first. It yields the
         reason instead of a document that cannot be read. Instances that are updated meanwhile may be missing.
 

@@ -87,8 +87,8 @@ class _Reader:
         """Returns listings that have, together, the live instances in these statuses that were last updated after a
         time."""
         store = self.store
-        if isinstance(store, ShardedStore) and store.read_shards:
-            places = product(store.read_shards, statuses)
+        if isinstance(store, ShardedStore) and store.shards:
+            places = product(store.shards, statuses)
             return [_recent(name, store.in_shard(name, shard, status=status), since) for shard, status in places]
         return [self.loaded(self._listed(name, status, since)) for status in statuses]
 

@@ -110,7 +110,7 @@ class Engine:
         self._requests = Requests(self._committer, self.lanes, self._inbox, audit, self.workflow)
         self.running = RunningCalls(self.clock)
         self._stepper = Stepper(self._committer, self.lanes, children, run_sync, self.running)
-        self._recovery = Recovery(self._committer, self._inbox, self.workflows)
+        self.recovery = Recovery(self._committer, self._inbox, self.workflows)
         self._activities = Activities(
             self._committer, self.lanes, self._inbox, run_activity_sync or run_sync, self.running
         )
@@ -389,7 +389,7 @@ class Engine:
         Raises:
             Unavailable: try again.
         """
-        return await self._recovery.run(ahead, limit, seconds, try_postponed)
+        return await self.recovery.run(ahead, limit, seconds, try_postponed)
 
     def _ref_of(self, body: InstanceTask) -> InstanceRef:
         """Returns the reference of a task's instance.

@@ -38,6 +38,7 @@ from cloud_adapter.engine.tasks import ResumeTask, TimeoutTask, timer_name
 from cloud_adapter.engine.timers import accepted_timeout
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.observability import logs
+from cloud_adapter.ports import ShardedStore
 from cloud_adapter.summaries import Due
 from workflow_core import Workflow
 from workflow_core.error_texts import error_text
@@ -57,6 +58,9 @@ UNSERVED_MIN = timedelta(hours=1)
 """The same for an instance whose workflow this engine does not serve. Another service may share the database, and its
 own recovery moves the instance by then."""
 
+
+Shard = tuple[int, ...]
+"""A shard of the store; see ``ports.ShardedStore``."""
 
 _Place = tuple[str, str]
 
@@ -98,12 +102,18 @@ class Recovery:
         self.workflows = workflows
         self._has_tried_postponed = False
         self._last_postponed: Due | None = None
-        self._last_due: Due | None = None
+        self._last_due: dict[Shard | None, Due | None] = {}
 
-    async def run(self, ahead: timedelta, limit: int, seconds: float, try_postponed: bool) -> int:
-        """See ``Engine.recover``."""
-        now, store, page = self.committer.clock.now(), self.committer.store, min(limit, PAGE)
-        call = _Call(now, ahead, f"recover {int(now.timestamp()) // 60}", limit, now + timedelta(seconds=seconds))
+    async def run(
+        self, ahead: timedelta, limit: int, seconds: float, try_postponed: bool, shard: Shard | None = None
+    ) -> int:
+        """See ``Engine.recover``.
+
+        Args:
+            shard: schedules only what is due in it; None: in all shards.
+        """
+        call, store, page = self._call(ahead, limit, seconds), self.committer.store, min(limit, PAGE)
+        now = call.now
         if try_postponed or not self._has_tried_postponed:
             # At most half of the call is for them, so that many of them do not hide what is due.
             call.limit, call.ends_at = max(limit // 2, 1), now + timedelta(seconds=seconds / 2)
@@ -114,23 +124,36 @@ class Recovery:
             self._last_postponed = last
             self._has_tried_postponed |= last is None
             call.limit, call.ends_at = limit, now + timedelta(seconds=seconds)
-        await self._recover_due(call, page)
+        await self._recover_due(call, page, shard)
         before = now - UNCOLLECTED_AFTER
         return call.scheduled + await self.inbox.recover(
             self.workflows, before, call.salt, limit, everything=try_postponed
         )
 
-    async def _recover_due(self, call: _Call, page: int) -> None:
+    async def run_shard(self, shard: Shard, limit: int, seconds: float) -> int:
+        """Schedules what is due in a shard. Returns how many instances these were."""
+        call = self._call(timedelta(), limit, seconds)
+        await self._recover_due(call, min(limit, PAGE), shard)
+        return call.scheduled
+
+    def _call(self, ahead: timedelta, limit: int, seconds: float) -> _Call:
+        now = self.committer.clock.now()
+        return _Call(now, ahead, f"recover {int(now.timestamp()) // 60}", limit, now + timedelta(seconds=seconds))
+
+    async def _recover_due(self, call: _Call, page: int, shard: Shard | None) -> None:
         """Schedules what is due: at first what follows the last one of the call before, then what precedes it."""
-        before, first = call.now + call.ahead, self._last_due
+        before, first = call.now + call.ahead, self._last_due.get(shard)
         call.seen.clear()
-        find = partial(self.committer.store.due, before, page)
+        store = self.committer.store
+        find: _Find = partial(store.due, before, page)
+        if shard is not None and isinstance(store, ShardedStore):
+            find = partial(store.due, before, page, shard=shard)
         if first is not None and first.wake_at <= before:
-            self._last_due = await self._recover_all(call, page, find, first)
-            if self._last_due is not None or self._is_over(call):
+            last = self._last_due[shard] = await self._recover_all(call, page, find, first)
+            if last is not None or self._is_over(call):
                 return
             find = partial(_until, first, frozenset(call.seen), find)
-        self._last_due = await self._recover_all(call, page, find, None)
+        self._last_due[shard] = await self._recover_all(call, page, find, None)
 
     async def _recover_all(self, call: _Call, page: int, find: _Find, last: Due | None) -> Due | None:
         """Schedules all instances that ``find`` returns, page by page, until the limit or the end of the time.

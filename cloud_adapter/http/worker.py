@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan
 
+from cloud_adapter.engine import recovery_tasks
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.task_handler import Outcome, run_task
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, COLLECT_PATH, RESUME_PATH, TIMEOUT_PATH
@@ -76,7 +77,8 @@ def create_worker(engine: Engine, authorize: Authorize, *, lifespan: Lifespan[St
 
     async def recover(request: Request) -> Response:
         await check(request)
-        scheduled = await engine.recover(limit=RECOVERED_MAX, seconds=RECOVERY_SECONDS)
+        body = await read_body(request, BODY_BYTES_MAX)
+        scheduled = await recovery_tasks.recover(engine, body, RECOVERED_MAX, RECOVERY_SECONDS)
         return JSONResponse({"scheduled": scheduled})
 
     async def canary(request: Request) -> Response:
@@ -90,7 +92,7 @@ def create_worker(engine: Engine, authorize: Authorize, *, lifespan: Lifespan[St
 
     routes = [
         *(Route(path, partial(task, path), methods=["POST"]) for path in TASK_PATHS),
-        Route("/recover", recover, methods=["POST"]),
+        Route(recovery_tasks.RECOVER_PATH, recover, methods=["POST"]),
         Route(CANARY_PATH, canary, methods=["POST"]),
         *health.routes(engine),
     ]

@@ -17,8 +17,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from cloud_adapter.document import Instance
 from cloud_adapter.errors import Unavailable
 from cloud_adapter.ports import Order
+from cloud_adapter.stores.firestore import queries
 from cloud_adapter.stores.firestore import shards as shards_module
 from cloud_adapter.stores.firestore import store as store_module
 from cloud_adapter.stores.firestore.documents import INSTANCES
@@ -269,7 +271,7 @@ def test_each_query_has_its_index_and_none_grows_at_one_end(migrate: Callable[[W
         for status, order in itertools.product((None, "waiting"), (Order.UPDATED, Order.CREATED)):
             await store.list("pizza", status=status, order=order)
         for status in (None, "waiting"):
-            assert [instance async for instance in store.in_shard("pizza", 0, status=status)] == []
+            assert [instance async for instance in store.in_shard("pizza", range(2), status=status)] == []
         await store.due(NOW)
         used = set()
         for query in (request.structured_query for request in client.requests):
@@ -279,6 +281,37 @@ def test_each_query_has_its_index_and_none_grows_at_one_end(migrate: Callable[[W
             time = query.order_by[0]
             used.add(" ".join([*(f"{name} ASCENDING" for name in equal), time.field.field_path, time.direction.name]))
         assert used == declared
+
+    migrate(work)
+
+
+def test_each_instance_is_in_one_of_the_shards(
+    migrate: Callable[[Work], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "INSTANCES_PER_CALL", 2)
+
+    async def work(database: Migration) -> None:
+        for shards in (MOST, READ, FEWER):  # some have shards that the next ones do not write
+            await database.write(shards)
+        store = database.store(FEWER)
+        assert len(store.shards) == 2
+        everything = await store.due(NOW + timedelta(days=1))
+        found, whole = list[Due](), list[str]()
+        for shard in store.shards:
+            first = await store.due(NOW + timedelta(days=1), 2, shard=shard)
+            rest = await store.due(NOW + timedelta(days=1), after=first[-1], shard=shard)
+            assert sorted([*first, *rest], key=lambda due: due.wake_at) == [*first, *rest]
+            found += [*first, *rest]
+            page = [instance async for instance in store.in_shard("pizza", shard, status="waiting")]
+            instances = [instance for instance in page if isinstance(instance, Instance)]
+            times = [instance.execution.updated_at or NOW for instance in instances]
+            assert times == sorted(times, reverse=True)
+            whole += [instance.id for instance in instances]
+            loaded = await store.load("pizza", instances[0].id)
+            assert instances[0] == loaded
+        assert sorted(found, key=lambda due: due.wake_at) == list(everything)
+        assert sorted(whole) == sorted(database.updates)
+        assert database.store(WRITTEN).shards == ()
 
     migrate(work)
 

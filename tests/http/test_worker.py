@@ -229,6 +229,15 @@ class TestRecover:
 
         run(test)
 
+    def test_a_body_must_be_that_of_a_task(self, run: Run) -> None:
+        async def test(w: World) -> None:
+            response = await w.worker.post("/recover", json={"shard": "x"})
+            assert response.status_code == 400
+            task = {"shard": [1], "created_at": w.clock.now().isoformat()}
+            assert await w.post("/recover", task) == (200, {"scheduled": 0}), "there are no shards here"
+
+        run(test)
+
     def test_finds_a_timer_whose_task_was_lost(self, run: Run) -> None:
         async def test(w: World) -> None:
             await w.waiting()

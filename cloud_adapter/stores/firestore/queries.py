@@ -26,7 +26,7 @@ from cloud_adapter.stores.firestore.documents import (
     lacks_error,
     summary_of,
 )
-from cloud_adapter.stores.firestore.shards import SHARD, Shards
+from cloud_adapter.stores.firestore.shards import Shards
 from cloud_adapter.stores.listings import read_cursor
 from cloud_adapter.summaries import Due, Summary
 
@@ -68,11 +68,11 @@ def listing(
 
 
 async def instances_in_shard(
-    calls: Calls, collection: AsyncCollectionReference, shard: int, status: str | None
+    calls: Calls, collection: AsyncCollectionReference, shards: Shards, shard: Sequence[int], status: str | None
 ) -> AsyncGenerator[Instance | str]:
     """See ``ports.ShardedStore.in_shard``. An instance that is read costs one read, not two as in a listing."""
-    query = _by_time(collection, Order.UPDATED).where(filter=FieldFilter(SHARD, "==", shard))
-    query = _with_status(query, status).select([*LOAD_PATHS, TIMES[Order.UPDATED]]).limit(INSTANCES_PER_CALL)
+    query = _with_status(shards.ordered(_by_time(collection, Order.UPDATED), shard), status)
+    query = query.select([*LOAD_PATHS, TIMES[Order.UPDATED]]).limit(INSTANCES_PER_CALL)
     while True:
         snapshots = await calls.run(query)
         for snapshot in snapshots:
@@ -126,18 +126,25 @@ async def summaries(
 
 
 async def due_instances(
-    calls: Calls, client: AsyncClient, condition: FieldFilter, limit: int, after: Due | None, shards: Shards
+    calls: Calls,
+    client: AsyncClient,
+    condition: FieldFilter,
+    limit: int,
+    after: Due | None,
+    shards: Shards,
+    shard: Sequence[int] | None = None,
 ) -> Sequence[Due]:
     """Returns the instances that meet a condition on a time, in the order of that time.
 
     Args:
         condition: on ``wake_at``, or on ``postponed_until``, which says nothing if a commit has replaced ``wake_at``.
         after: only later ones are returned.
+        shard: only those in it are returned.
     """
     path = condition.field_path
     group = client.collection_group(INSTANCES).where(filter=condition)
     query: AsyncQuery = group.order_by(path).order_by("__name__")
-    query = (shards.ordered(query) if path == "wake_at" else query).select(DUE_PATHS)
+    query = (shards.ordered(query, shard) if path == "wake_at" else query).select(DUE_PATHS)
     if after is not None:
         reference = instance_reference(client, after.workflow, after.id)
         query = query.start_after({path: after.wake_at, "__name__": reference})

@@ -79,9 +79,14 @@ class Shards:
         """The values that a query names. None: it finds documents with and without the field."""
         return range(SHARDS_MAX) if self.are_read else None
 
-    def ordered(self, query: AsyncQuery) -> AsyncQuery:
-        """Returns a query, which is ordered by a time, on the index that is read."""
-        values = self.read_values
+    @property
+    def groups(self) -> Sequence[Sequence[int]]:
+        """These values, divided into as many groups as there are shards; none if shards are not read."""
+        return [range(first, SHARDS_MAX, self.count) for first in range(self.count)] if self.are_read else ()
+
+    def ordered(self, query: AsyncQuery, only: Sequence[int] | None = None) -> AsyncQuery:
+        """Returns a query, which is ordered by a time, on the index that is read, and if wanted only in one group."""
+        values = self.read_values if only is None else only
         return query if values is None else query.where(filter=FieldFilter(SHARD, "in", [*values]))
 
 

@@ -322,15 +322,17 @@ class FirestoreStore:
             return await self._calls.names(client.collection("workflows"))
 
     @property
-    def read_shards(self) -> Sequence[int]:
+    def shards(self) -> Sequence[Sequence[int]]:
         """See ``ports.ShardedStore``."""
-        return self._shards.read_values or ()
+        return self._shards.groups
 
-    async def in_shard(self, workflow: str, shard: int, *, status: str | None = None) -> AsyncGenerator[Instance | str]:
+    async def in_shard(
+        self, workflow: str, shard: Sequence[int], *, status: str | None = None
+    ) -> AsyncGenerator[Instance | str]:
         """See ``ports.ShardedStore.in_shard``."""
         async with self._calls.begin() as client:
             collection = client.collection("workflows", workflow, INSTANCES)
-            async for instance in instances_in_shard(self._calls, collection, shard, status):
+            async for instance in instances_in_shard(self._calls, collection, self._shards, shard, status):
                 yield instance
 
     async def add_shards(self, workflow: str) -> AsyncIterator[tuple[int, int]]:
@@ -339,12 +341,14 @@ class FirestoreStore:
             async for counts in add_shards(self._calls, client, workflow, self._shards):
                 yield counts
 
-    async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
-        """See ``ports.Store.due``."""
+    async def due(
+        self, before: datetime, limit: int = 100, *, after: Due | None = None, shard: Sequence[int] | None = None
+    ) -> Sequence[Due]:
+        """See ``ports.ShardedStore.due``."""
         check_limit(limit)
         async with self._calls.begin() as client:
             condition = FieldFilter("wake_at", "<=", before)
-            return await due_instances(self._calls, client, condition, limit, after, self._shards)
+            return await due_instances(self._calls, client, condition, limit, after, self._shards, shard)
 
     async def postpone(self, due: Due, until: datetime) -> None:
         """See ``ports.Store.postpone``."""
