@@ -32,7 +32,9 @@ WORKFLOWS, EACH = 5, 23
 class InShards(SimulatedStore):
     """A store that reads shards."""
 
-    shards = ((0, 4), (1,), (2,), (3,))
+    @property
+    def shards(self) -> Sequence[Sequence[int]]:
+        return ((0, 4), (1,), (2,), (3,))
 
     async def in_shard(
         self, workflow: str, shard: Sequence[int], *, status: str | None = None

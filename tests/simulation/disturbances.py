@@ -7,7 +7,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.operations import Unpause
+from cloud_adapter.ports import ShardedStore
 from tests.simulation.actors import Actor, Operator
 from tests.simulation.damage import Damage
 from tests.simulation.weather import CLOCK_JUMP_SECONDS_MAX
@@ -172,9 +174,7 @@ class Disturbances:
 
             # What was repaired while the faults lasted is tried again, as new processes do.
             are_over = self.world.timeline.now >= self.settings.quiet_at
-            self.world.hosting.serve(
-                actor, lambda: process.engine.recover(limit=limit, try_postponed=are_over), answered
-            )
+            self.world.hosting.serve(actor, lambda: recover(process.engine, limit, are_over), answered)
 
     def _end_faults(self) -> None:
         self.world.say("the faults end")
@@ -199,3 +199,13 @@ class Disturbances:
             self.world.hosting.serve(
                 operator, lambda: engine.operate(model.workflow, model.id, Unpause()), lambda answer: None
             )
+
+
+async def recover(engine: Engine, limit: int, try_postponed: bool) -> int:
+    """Recovers as the scheduler's call and its tasks do, for each shard by itself if there are several."""
+    store = engine.store
+    shards = [tuple(shard) for shard in store.shards] if isinstance(store, ShardedStore) else []
+    if len(shards) < 2:
+        return await engine.recover(limit=limit, try_postponed=try_postponed)
+    found = await engine.recovery.run(timedelta(), limit, 3600, try_postponed, shards[0])
+    return max([found, *[await engine.recovery.run_shard(shard, limit, 3600) for shard in shards[1:]]])

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -238,8 +238,21 @@ class SimulatedStore:
         record: KeyRecord | None = await self._call("load_key", lambda: self._database.keys.get((workflow, id, key)))
         return record if record is not None and record.expires_at > now else None
 
-    async def due(self, before: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
-        return await self._due("due", lambda due: due.wake_at <= before, limit, after, self._shards().read_values)
+    @property
+    def shards(self) -> Sequence[Sequence[int]]:
+        return self._shards().groups
+
+    async def due(
+        self, before: datetime, limit: int = 100, *, after: Due | None = None, shard: Sequence[int] | None = None
+    ) -> Sequence[Due]:
+        values = self._shards().read_values if shard is None else shard
+        return await self._due("due", lambda due: due.wake_at <= before, limit, after, values)
+
+    async def in_shard(
+        self, workflow: str, shard: Sequence[int], *, status: str | None = None
+    ) -> AsyncGenerator[Instance | str]:
+        raise NotImplementedError("no run reads whole instances")
+        yield ""
 
     async def postpone(self, due: Due, until: datetime) -> None:
         await self._call("postpone", lambda: self._database.postpone(due, until))
