@@ -34,6 +34,7 @@ URL_VARIABLE, TOKEN_VARIABLE, TOKEN_COMMAND_VARIABLE = CLIENT_VARIABLES = (
 """The API's URL, its token and the command that prints it, for the command line. No settings of the runtime."""
 LAZY_SECONDS_MIN = 300
 """The shortest time after which timers may be lazy: recovery creates their tasks two minutes ahead."""
+LAZY_SECONDS_MAX = 1_000_000_000
 
 
 class Settings(SecretSettings, IndexSettings):
@@ -108,7 +109,7 @@ class Settings(SecretSettings, IndexSettings):
     sync_threads: int | None = Field(default=None, ge=1, le=10_000)
     """How many synchronous steps, and as many synchronous activities, run at the same time in a process. Others wait.
     By default as many as the requests that are let in, so none waits."""
-    lazy_timer_seconds: float = Field(default=0, ge=0)
+    lazy_timer_seconds: float = Field(default=0, ge=0, le=LAZY_SECONDS_MAX)
     """Cloud: a timer that is due later than this gets its task from ``POST /recover``, which must be called every
     minute, two minutes ahead. 0: each timer has a task from the start. At least 300 otherwise; deploy.sh sets 600."""
     release: str = ""

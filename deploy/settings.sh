@@ -141,6 +141,8 @@ derive() {
   local number
   ALL_QUEUES=("$QUEUE")
   for ((number = 2; number <= ${QUEUES:-1}; number++)); do ALL_QUEUES+=("$QUEUE-$number"); done
+  [[ " ${ALL_QUEUES[*]} " != *" $ACTIVITY_QUEUE "* ]] ||
+    die "ACTIVITY_QUEUE is '$ACTIVITY_QUEUE', which is one of the $QUEUES queues that are named after QUEUE: choose another name"
   if [[ -n $ACTIVITY_QUEUE ]]; then ALL_QUEUES+=("$ACTIVITY_QUEUE"); fi
   if [[ -z $LAZY_TIMER_SECONDS ]]; then
     LAZY_TIMER_SECONDS=0

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.cli.store_copy import Copier, Progress, Report
-from cloud_adapter.cli.stores import is_missing_file, open_store, shown_store
+from cloud_adapter.cli.stores import is_missing_file, is_same_store, open_store, shown_store
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.errors import SettingsError
 
@@ -33,8 +33,10 @@ def run(source: str, destination: str, progress_file: Path, *, write: bool) -> b
         SettingsError: a store cannot be used, or the progress is that of another copy.
         Unavailable: a store did not answer.
     """
-    if source == destination:
+    if is_same_store(source, destination):
         raise SettingsError("--from and --to are the same store")
+    if write and not progress_file.absolute().parent.is_dir():
+        raise SettingsError(f"the progress cannot be written to {progress_file}: create its folder first")
     console = SafeConsole(highlight=False, soft_wrap=True)
     names = shown_store(source), shown_store(destination)
     progress = _read(progress_file, *names) if write else Progress(*names)

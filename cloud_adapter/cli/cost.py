@@ -42,7 +42,7 @@ ASSUMED = (
 )
 
 
-def run(source: Path, *, orders: int, rounds: int, lazy_seconds: float, as_json: bool) -> None:
+def run(source: Path, *, orders: int, rounds: int, lazy_seconds: int, as_json: bool) -> None:
     """Prints the cheapest and the most expensive path of each workflow that a source defines or imports.
 
     Args:

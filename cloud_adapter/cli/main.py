@@ -51,7 +51,7 @@ from cloud_adapter.http.authenticators.api_key import StoredKey, key_hash, new_k
 from cloud_adapter.http.callers import SERVE_OTHERS, is_loopback
 from cloud_adapter.http.graphs import Format
 from cloud_adapter.observability import logs
-from cloud_adapter.settings import Settings
+from cloud_adapter.settings import LAZY_SECONDS_MAX, Settings
 from cloud_adapter.sockets import listen
 from cloud_adapter.token_issuer import TokenIssuer
 from cloud_adapter.variables import PREFIX
@@ -276,7 +276,12 @@ def cost(
     orders: Annotated[int, typer.Option(help="How many instances to price.", min=1)] = 1_000_000,
     rounds: Annotated[int, typer.Option(help="How many times each loop runs, at most 1,000.", min=0, max=1_000)] = 1,
     lazy_timer_seconds: Annotated[
-        float, typer.Option(help="The setting of the deployment: later timers cost no task at first. 0: all do.", min=0)
+        int,
+        typer.Option(
+            help="The setting of the deployment: later timers cost no task at first. 0: all do.",
+            min=0,
+            max=LAZY_SECONDS_MAX,
+        ),
     ] = 600,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:

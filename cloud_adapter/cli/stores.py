@@ -72,6 +72,12 @@ def is_missing_file(name: str) -> bool:
     return not file.exists() and (name.startswith(_FILE_URL) or file.suffix == ".db")
 
 
+def is_same_store(one: str, other: str) -> bool:
+    """Whether two names are equal, or those of the same SQLite file."""
+    files = _file(one), _file(other)
+    return one == other or (all(file.is_file() for file in files) and files[0].samefile(files[1]))
+
+
 def shown_store(name: str) -> str:
     """Returns the name of a store without user, password and parameters."""
     parts = urlsplit(name)

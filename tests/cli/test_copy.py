@@ -358,8 +358,12 @@ def test_the_command(stores: dict[str, str], tmp_path: Path, monkeypatch: pytest
     Path("gorchestrate-copy.json").write_text("{")
     with pytest.raises(SettingsError, match="cannot be read"):
         invoke(*pair, "--write")
-    with pytest.raises(SettingsError, match="are the same store"):
-        invoke("--from", "new.db", "--to", "new.db")
+    for same_file in ("new.db", "./new.db", str(tmp_path / "new.db"), "sqlite:///new.db"):
+        with pytest.raises(SettingsError, match="are the same store"):
+            invoke("--from", "new.db", "--to", same_file)
+    with pytest.raises(SettingsError, match="cannot be written to nowhere/progress"):
+        invoke("--from", "new.db", "--to", "other.db", "--write", "--progress", "nowhere/progress.json")
+    assert not Path("other.db").exists()
     with pytest.raises(SettingsError, match="unknown store mysql://host/x"):
         invoke("--from", "mysql://ann:secret@host/x", "--to", "new.db")
 

@@ -301,6 +301,16 @@ def test_the_command_prints_the_paths_of_each_workflow() -> None:
     assert "Each loop runs once (--rounds)." in result.output.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["--orders=0", "--orders=x", "--rounds=1001", "--lazy-timer-seconds=-1", "--lazy-timer-seconds=9999999999"],
+)
+def test_the_command_refuses_what_is_no_number_of_them(option: str) -> None:
+    result = CliRunner().invoke(app, ["cost", str(ROOT / "functions" / "main.py"), option])
+    assert result.exit_code == 2
+    assert "Invalid value" in result.output
+
+
 def test_the_command_prints_json() -> None:
     result = CliRunner().invoke(app, ["cost", str(ROOT / "functions" / "main.py"), "--json", "--orders", "10"])
     data = json.loads(result.output)["pizza"]["most_expensive"]

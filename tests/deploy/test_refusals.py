@@ -49,6 +49,10 @@ def test_a_missing_setting_is_named(script: str, name: str, desk: Desk) -> None:
         ({"QUEUES": "0"}, "QUEUES is '0': write a number of queues from 1 to 99"),
         ({"ACTIVITY_QUEUE": "q/x"}, "ACTIVITY_QUEUE is 'q/x': letters, digits and hyphens"),
         ({"ACTIVITY_QUEUE": "gorchestrate"}, "ACTIVITY_QUEUE and QUEUE must differ"),
+        (
+            {"ACTIVITY_QUEUE": "gorchestrate-2", "QUEUES": "2"},
+            "one of the 2 queues that are named after QUEUE",
+        ),
         ({"INDEX_SHARDS": "31"}, "INDEX_SHARDS is '31': write a number of shards from 1 to 30"),
         ({"SHARDED_INDEXES": "none"}, "SHARDED_INDEXES is 'none': write write, read or only"),
         ({"SHARDED_INDEXES": "read"}, "SHARDED_INDEXES is read, but INDEX_SHARDS is not more than 1"),
