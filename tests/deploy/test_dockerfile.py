@@ -33,10 +33,22 @@ def of(name: str) -> list[str]:
 
 def test_it_installs_only_files_whose_hashes_are_known_and_does_not_run_as_root() -> None:
     names = [name for name, _ in INSTRUCTIONS]
-    assert names == ["FROM", "ENV", "WORKDIR", "COPY", "RUN", "COPY", "RUN", "USER", "CMD"]
+    assert names == ["FROM", "ENV", "WORKDIR", "COPY", "RUN", "COPY", "RUN", "RUN", "USER", "CMD"]
     assert of("USER") == ["app"]
-    assert of("RUN")[1] == "useradd --system app"
+    assert of("RUN")[2] == "useradd --system app"
     assert "--require-hashes" in of("RUN")[0]
+
+
+def test_its_own_files_have_bytecode_that_is_used_without_a_look_at_their_times(tmp_path: Path) -> None:
+    create(tmp_path, TemplateName.APPROVAL)
+    (tmp_path / "wrong.py").write_text("this is no Python")
+    command = of("RUN")[1].replace("python ", f"{sys.executable} ", 1)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    subprocess.run(command, shell=True, cwd=tmp_path, env=environment, check=True)
+    compiled = {path.name.partition(".")[0]: path for path in tmp_path.glob("__pycache__/*.pyc")}
+    assert {"main", "approval"} <= compiled.keys()
+    assert "wrong" not in compiled
+    assert compiled["main"].read_bytes()[4:8] == b"\1\0\0\0", "PEP 552: with a hash that is not checked"
 
 
 def test_the_image_has_the_python_of_the_settings() -> None:
