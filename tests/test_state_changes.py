@@ -92,14 +92,22 @@ def parts(target: ast.expr) -> Iterator[ast.expr]:
         yield target
 
 
+def new_objects(tree: ast.AST) -> Iterator[str]:
+    """The variables with objects that were made without their attributes, and get them now."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "_new":
+            yield from map(ast.unparse, node.targets)
+
+
 def offences(module: str, source: str) -> set[str]:
     """What a module changes of the state, and what it may change that by."""
     found = set()
     tree = ast.parse(source)
+    made = set(new_objects(tree)) if module in STATES else set()
     for attribute in changed(tree):
         assert isinstance(attribute, ast.Attribute)
         is_own = ast.unparse(attribute.value) == "self" and module not in STATES
-        if attribute.attr in STATE and not is_own:
+        if attribute.attr in STATE and not is_own and ast.unparse(attribute.value) not in made:
             found.add(ast.unparse(attribute))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "object.__setattr__", "delattr"):

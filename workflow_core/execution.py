@@ -62,6 +62,7 @@ class Status(StrEnum):
 
 
 _RUNNING, _WAITING = Status.RUNNING, Status.WAITING
+_new = object.__new__
 _ENDS = frozenset((Status.FINISHED, Status.FAILED, Status.CANCELED))
 
 
@@ -276,13 +277,25 @@ class Execution:
             >>> Execution.start("hello-1", Hello).status
             <Status.RUNNING: 'running'>
         """
-        # Positional collections take half the time of the default factories.
-        main = Thread(
-            MAIN_THREAD, MAIN_THREAD, _RESUMING, "", 0, [], 0, None, None, "", {}, {}, {}, None, caused_by, "", {}, []
-        )
+        # A call with so many arguments takes twice as long.
+        main = _new(Thread)
+        main.id = main.name = MAIN_THREAD
+        main.status, main.pc, main.attempt = _RESUMING, 0, 0
+        main.step = main.parent = main.watches = ""
+        main.retry_at = main.error = main.leaving = None
+        main.waits, main.covers = [], []
+        main.positions, main.errors = {}, {}
+        main.pending, main.locals = {}, {}
+        main.caused_by = caused_by
         program = workflow.__program__
-        name, version, fields_version = program.workflow, program.version, program.fields_version
-        return cls(id, name, _RUNNING, 0, [main], [], version, None, now, now, False, [], parent, fields_version)
+        new = _new(cls)
+        new.id, new.workflow = id, program.workflow
+        new.status, new.pc, new.canceling = _RUNNING, 0, False
+        new.threads, new.teardowns, new.buffer = [main], [], []
+        new.definition_version, new.fields_version = program.version, program.fields_version
+        new.created_at = new.updated_at = now
+        new.parent, new.error = parent, None
+        return new
 
     @property
     def ended(self) -> bool:

@@ -19,7 +19,6 @@ from workflow_core.machine.alone import NOT_ALONE, handle_alone, resume_alone
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
 from workflow_core.machine.events import Accepted
 from workflow_core.machine.machine import Machine
-from workflow_core.machine.state import program_of
 from workflow_core.machine.work import ThreadWork, Work
 from workflow_core.principal import Principal
 from workflow_core.workflow import Workflow
@@ -54,10 +53,9 @@ def resume(
         Exception: any error of a condition, and any error of a step or an activity that no ``Try`` catches. Steps and
             activities stay due, and their errors are also stored in their threads.
     """
-    program = program_of(workflow, execution, now)
-    if program.async_parts:
-        raise AsyncInSyncCall(f"{program.async_parts[0]!r} is asynchronous. Call 'await aresume(...)'")
-    if (machine := resume_alone(program, workflow, execution, checkpoint, now)) is not None:
+    if (machine := resume_alone(workflow, execution, checkpoint, now)) is not None:
+        if async_parts := machine.program.async_parts:
+            raise AsyncInSyncCall(f"{async_parts[0]!r} is asynchronous. Call 'await aresume(...)'")
         _drive(_resume(machine, checkpoint, is_sync=True), "{!r} returned a coroutine. Call 'await aresume(...)'")
 
 
@@ -108,8 +106,8 @@ def handle_event(
         AsyncInSyncCall: the handler is asynchronous; nothing was changed. Use ``ahandle_event``.
     """
     if thread_id is None and wait_id is None and pc is None and principal is None:
-        program = program_of(workflow, execution, now)
-        if (output := handle_alone(program, workflow, execution, event, input, now)) is not NOT_ALONE:
+        output = handle_alone(workflow, execution, event, input, now)
+        if output is not NOT_ALONE:
             return output
     machine = Machine(workflow, execution, now)
     machine.principal = principal
@@ -179,7 +177,7 @@ def _resume(
         machine.done(work, result)
         if checkpoint is not None:
             yield None, checkpoint(work.kind)
-        instance = machine.program, machine.workflow, machine.execution
+        instance = machine.workflow, machine.execution
         if is_sync and resume_alone(*instance, checkpoint, machine.now, machine) is None:
             return
 

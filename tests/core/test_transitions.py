@@ -219,8 +219,9 @@ INLINED = {
     ("alone.py", "handle_alone", "_EXECUTING"),
     ("waits.py", "park", "status"),
     ("waits.py", "park_for_events", "_WAITING"),
+    ("waits.py", "park_for_events", "_SET_UP"),
 }
-"""The places that assign a status of a thread themselves, and what they assign."""
+"""The places that assign a status of a thread or a wait themselves, and what they assign."""
 
 
 def test_only_these_places_assign_a_status_without_the_table() -> None:

@@ -119,29 +119,11 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
         "allowance = ((allowance))",
     ): "all callers pass one",
     (
-        "workflow_core/machine/alone.py",
-        "resume_alone",
-        "if len(threads) != 1 or execution.status is not _RUNNING or execution.teardowns or execution.buffer:",
-        "if ((len(threads) != 1) or (execution.status is not _RUNNING) or (execution.teardowns)):",
-    ): "buffered events are due only when the thread has come to a wait, and ``_is_blocked`` looks for them then",
-    (
-        "workflow_core/machine/alone.py",
-        "resume_alone",
-        "if thread.waits or thread.attempt or thread.retry_at is not None or program.is_plain:",
-        "if ((thread.waits) or (thread.retry_at is not None) or (program.is_plain)):",
-    ): "a failed attempt raises the pc, so its thread has another one, and none resumes with failed attempts",
-    (
         "workflow_core/machine/values.py",
         "value_of",
         "if value is not True and value is not False:",
         "if value is not False and value is not False:",
     ): "only a shortcut: ``refuse_accident`` accepts True",
-    (
-        "workflow_core/machine/alone.py",
-        "resume_alone",
-        "if thread.waits or thread.attempt or thread.retry_at is not None or program.is_plain:",
-        "if thread.waits and thread.attempt or thread.retry_at is not None or program.is_plain:",
-    ): "a thread with waits stands at no step and does not resume; for one with failed attempts, see below",
     (
         "workflow_core/machine/unwinding.py",
         "finish",
@@ -151,8 +133,8 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
     (
         "workflow_core/machine/alone.py",
         "handle_alone",
-        "is_set_up = is_set_up or wait.event == event",
-        "is_set_up = ((is_set_up))",
+        "is_set_up = True",
+        "is_set_up = False",
     ): "without the short path, the general one does the same",
     (
         "cloud_adapter/stores/firestore/documents.py",

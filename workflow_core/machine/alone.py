@@ -8,7 +8,8 @@ was found.
 Invariant: the transitions and their order are those of ``Machine``. For everything else, and for errors, the functions
 create a ``Machine`` and go on with it. They must therefore look at each part of the state that could make anything but
 the next step of the only thread due, and stop when another thread starts and when the checkpoint callback changes the
-instance. ``tests/core/test_properties.py`` compares them with the machine.
+instance. What depends on the definition alone is prepared in ``Program.alone`` and ``Program.handlers``.
+``tests/core/test_properties.py`` compares them with the machine.
 """
 
 from __future__ import annotations
@@ -27,15 +28,13 @@ from workflow_core.machine.plain import note_place
 from workflow_core.machine.threads import close
 from workflow_core.machine.values import step_context
 from workflow_core.machine.waits import park_for_events
-from workflow_core.program.cases import EventCase, SelectOp
+from workflow_core.program.cases import SelectOp
 from workflow_core.program.code import BranchOp, EndOp, Instruction, StepOp
-from workflow_core.program.program import Program
-from workflow_core.stored_parts import MAIN_THREAD
 from workflow_core.wait_types import EventWait, WaitStatus
 from workflow_core.workflow import Workflow
 
 # Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
-_EXECUTING, _RESUMING, _WAITING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING, ThreadStatus.WAITING
+_EXECUTING, _RESUMING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING
 _RUNNING, _IDLE, _FINISHED = Status.RUNNING, Status.WAITING, Status.FINISHED
 _RESUME_WORK, _STEP_WORK = CheckpointKind.RESUME, CheckpointKind.STEP
 _SET_UP = WaitStatus.SET_UP
@@ -48,7 +47,6 @@ NOT_ALONE: Final = object()
 
 
 def resume_alone(
-    program: Program,
     workflow: Workflow,
     execution: Execution,
     checkpoint: Checkpoint | None,
@@ -69,25 +67,26 @@ def resume_alone(
         AsyncInSyncCall: a step returned a coroutine. Like any error of a step, it is stored in the thread.
         Exception: any error that a step or a condition raises.
     """
-    threads = execution.threads
-    if len(threads) != 1 or execution.status is not _RUNNING or execution.teardowns or execution.buffer:
+    program, threads = workflow.__program__, execution.threads
+    if (
+        len(threads) != 1
+        or execution.status is not _RUNNING
+        or execution.teardowns
+        or execution.canceling
+        or execution.workflow != program.workflow
+        or execution.fields_version != program.fields_version
+        or (now is not None and now.tzinfo is None)
+    ):
         return machine or Machine(workflow, execution, now, True)
-    thread, instruction, kind = threads[0], None, None
-    if thread.waits or thread.attempt or thread.retry_at is not None or program.is_plain:
-        pass
-    elif thread.status is _RESUMING:
-        is_moved = bool(thread.step) and program.has_deadlines  # its timers are adjusted first
-        if not is_moved and (machine is None or not machine.allowances):
-            execution.pc += 1
-            instruction, kind = program.start_of(thread.name, thread.step), _RESUME_WORK
-    else:
-        step = program.rests.get(thread.step)
-        if type(step) is StepOp and thread.pc == execution.pc:
-            instruction = step
-    if instruction is not None:
-        machine = _run(workflow, execution, thread, instruction, kind, checkpoint, now, machine)
-        if _is_blocked(program, execution, thread):
-            return None
+    if program.unwatched:
+        program.refresh(type(workflow), program.unwatched)
+    thread = threads[0]
+    step = program.alone.get(thread.step)
+    if step is not None and thread.retry_at is None:
+        if thread.status is _EXECUTING and thread.pc == execution.pc:
+            return _run(workflow, execution, thread, step, _STEP_WORK, checkpoint, now, machine)
+        if thread.status is _RESUMING and not thread.step:
+            return _run(workflow, execution, thread, step, _RESUME_WORK, checkpoint, now, machine)
     return machine or Machine(workflow, execution, now, True)
 
 
@@ -95,39 +94,33 @@ def _run(
     workflow: Workflow,
     execution: Execution,
     thread: Thread,
-    instruction: Instruction,
-    kind: CheckpointKind | None,
+    step: StepOp,
+    kind: CheckpointKind,
     checkpoint: Checkpoint | None,
     now: datetime | None,
     machine: Machine | None,
 ) -> Machine | None:
-    """Moves the thread on, in a transition of ``kind``; None: it rests on this step. Returns the machine, if any."""
-    moves_left = MOVES_MAX
+    """Performs the step, in a transition of ``kind``, and those after it. Returns the same as ``resume_alone``."""
+    pc, is_blocked = execution.pc, None
     while True:
-        if type(instruction) is StepOp:
-            step, pc = instruction, execution.pc
-            thread.status = _EXECUTING
-            thread.step, thread.pc, execution.status = step.name, pc, _RUNNING
-            if checkpoint is not None and kind is not None:
-                checkpoint(kind)
-                if execution.pc != pc or execution.status is not _RUNNING:
-                    kind = None  # the callback moved or ended the instance
-                    break
-            kind, moves_left, action = _STEP_WORK, MOVES_MAX, step.action  # CPython is slow at calling a slot itself
-            try:
-                if step.takes_context:
-                    value = action(workflow, step_context(machine or Machine(workflow, execution, now, True), thread))
-                else:
-                    value = action(workflow)
-                if value is not None:
-                    refuse_result(value, step)
-                execution.pc, instruction = pc + 1, step.next
-            except Exception as error:
-                landed = step_raised(machine or Machine(workflow, execution, now, True), thread, step, error)
-                if landed is None:
-                    break
-                instruction = landed
-        elif type(instruction) is BranchOp and moves_left > 1:
+        action, moves_left = step.action, MOVES_MAX  # CPython is slow at calling a slot itself
+        try:
+            if step.takes_context:
+                value = action(workflow, step_context(machine or Machine(workflow, execution, now, True), thread))
+            else:
+                value = action(workflow)
+            if value is not None:
+                refuse_result(value, step)
+        except Exception as error:
+            machine = machine or Machine(workflow, execution, now, True)
+            if (landed := step_raised(machine, thread, step, error)) is None:
+                break
+            instruction, pc = landed, execution.pc
+        else:
+            instruction = step.next
+            pc += 1
+            execution.pc = pc
+        while type(instruction) is BranchOp and moves_left > 1:
             cond = instruction.cond
             try:
                 if (holds := cond(workflow)) is not True and holds is not False:
@@ -136,21 +129,38 @@ def _run(
                 note_place(machine or Machine(workflow, execution, now, True), instruction, error)
                 raise
             instruction, moves_left = instruction.next if holds else instruction.other, moves_left - 1
-        elif type(instruction) is SelectOp and (events := instruction.events) is not None:
-            park_for_events(thread, instruction, events, execution.pc)
-            execution.status = _IDLE
-            break
-        elif type(instruction) is EndOp and thread.id == MAIN_THREAD and not execution.canceling:
-            close(execution, _FINISHED)
+        if type(instruction) is StepOp:
+            step = instruction
+            thread.status = _EXECUTING
+            thread.step, thread.pc = step.name, pc
+        elif (is_blocked := _rests(execution, thread, instruction)) is not None:
             break
         else:
             machine = machine or Machine(workflow, execution, now, True)
             if (reached := _step_after(machine, thread, instruction, moves_left)) is None:
                 break
-            instruction = reached
-    if checkpoint is not None and kind is not None:
+            step, pc = reached, execution.pc
+        if checkpoint is not None:
+            checkpoint(kind)
+            if execution.pc != pc or execution.status is not _RUNNING:  # the callback moved or ended the instance
+                return machine or Machine(workflow, execution, now, True)
+        kind = _STEP_WORK
+    if checkpoint is not None:
         checkpoint(kind)
-    return machine
+    return None if is_blocked and execution.pc == pc else machine or Machine(workflow, execution, now, True)
+
+
+def _rests(execution: Execution, thread: Thread, instruction: Instruction) -> bool | None:
+    """Parks the thread on a select, or ends the instance. Returns whether nothing else is due; None if it is at another
+    instruction."""
+    if type(instruction) is SelectOp and (events := instruction.events) is not None:
+        park_for_events(thread, instruction, events, execution.pc)
+        execution.status = _IDLE
+        return not execution.buffer
+    if type(instruction) is EndOp:
+        close(execution, _FINISHED)
+        return execution.parent is None and not execution.teardowns
+    return None
 
 
 def _step_after(machine: Machine, thread: Thread, instruction: Instruction, moves_left: int) -> StepOp | None:
@@ -164,22 +174,10 @@ def _step_after(machine: Machine, thread: Thread, instruction: Instruction, move
     return reached if is_free and type(reached) is StepOp and thread.status is _EXECUTING else None
 
 
-def _is_blocked(program: Program, execution: Execution, thread: Thread) -> bool:
-    """Whether certainly nothing is due after the thread has come to rest."""
-    if execution.status is _RUNNING or execution.teardowns or execution.buffer or execution.parent is not None:
-        return False
-    for wait in thread.waits:
-        if type(wait) is not EventWait:
-            return False
-    return not program.has_watches
-
-
 # --- events ----------------------------------------------------------------------------------
 
 
-def handle_alone(
-    program: Program, workflow: Workflow, execution: Execution, event: str, input: Any, now: datetime | None
-) -> Any:
+def handle_alone(workflow: Workflow, execution: Execution, event: str, input: Any, now: datetime | None) -> Any:
     """Handles an event with a plain handler that the only thread waits for, and moves the thread on.
 
     Args:
@@ -193,23 +191,30 @@ def handle_alone(
         InvalidInput: the input does not fit the handler's annotation; nothing was changed.
         Exception: any error that the handler, or a function of the workflow after it, raises.
     """
-    threads = execution.threads
-    if len(threads) != 1 or execution.status is not _IDLE or execution.buffer:
+    program, threads = workflow.__program__, execution.threads
+    if (
+        len(threads) != 1
+        or execution.status is not _IDLE
+        or execution.buffer
+        or execution.workflow != program.workflow
+        or execution.fields_version != program.fields_version
+        or (now is not None and now.tzinfo is None)
+    ):
         return NOT_ALONE
     thread = threads[0]
-    select = program.rests.get(thread.step)
-    if type(select) is not SelectOp or select.events is None or program.is_plain or program.has_renamed:
-        return NOT_ALONE
-    case = select.cases.get(event)
-    if type(case) is not EventCase or case.keywords or thread.status is not _WAITING:
+    cases = program.handlers.get(thread.step)
+    if cases is None or (case := cases.get(event)) is None:
         return NOT_ALONE
     is_set_up = False
     for wait in thread.waits:
         if type(wait) is not EventWait or wait.status is not _SET_UP:
             return NOT_ALONE  # an older definition has entered it
-        is_set_up = is_set_up or wait.event == event
+        if wait.event == event:
+            is_set_up = True
     if not is_set_up:
         return NOT_ALONE
+    if program.unwatched:
+        program.refresh(type(workflow), program.unwatched)
     handler = case.handler
     if case.takes_input or input is not None:
         output = handler(workflow, case.signature.validate(event, input))

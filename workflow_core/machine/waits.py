@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from workflow_core.errors import DefinitionError
 from workflow_core.events import stable_key
@@ -30,6 +30,7 @@ from workflow_core.program.cases import ActivityCase, ChildCase, EventCase, Hand
 from workflow_core.program.code import Instruction
 from workflow_core.shown import SHOWN
 from workflow_core.statements.calls import ACTIVITY_TIMEOUT
+from workflow_core.stored_parts import WaitKind
 from workflow_core.value_form import Packed
 from workflow_core.wait_types import (
     ActivityWait,
@@ -48,6 +49,8 @@ CALENDAR_START, CALENDAR_END = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 
 # Looking up a member of an enum class takes as long as an instruction, so frequently used members are bound once.
 _SETTING_UP, _WAITING = ThreadStatus.SETTING_UP, ThreadStatus.WAITING
 _SET_UP, _PENDING_SETUP = WaitStatus.SET_UP, WaitStatus.PENDING_SETUP
+_new = object.__new__
+_EVENT: Final = WaitKind.EVENT
 _RUNNING, _IDLE = Status.RUNNING, Status.WAITING
 
 
@@ -75,9 +78,18 @@ def park_for_events(thread: Thread, instruction: SelectOp, events: tuple[tuple[s
     wait_id = f"{thread.id}@{pc}"
     waits: list[AnyWait] = []
     for event, buffered in events:
-        waits.append(EventWait(event, _SET_UP, wait_id, buffered))
+        wait = _new(EventWait)
+        wait.event = event
+        wait.kind = _EVENT
+        wait.status = _SET_UP
+        wait.id = wait_id
+        wait.buffered = buffered
+        wait.known_as = ""
+        waits.append(wait)
     thread.status = _WAITING
-    thread.step, thread.pc, thread.waits = instruction.name, pc, waits
+    thread.step = instruction.name
+    thread.pc = pc
+    thread.waits = waits
 
 
 def _entered(machine: MachineState, thread: Thread, instruction: Instruction, wait_id: str) -> list[AnyWait]:

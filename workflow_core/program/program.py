@@ -11,12 +11,17 @@ from dataclasses import field
 from typing import Any
 
 from workflow_core.errors import UnknownStatement
-from workflow_core.program.cases import ClientCase, SelectCase, SelectOp, WatchOp
+from workflow_core.program.cases import ClientCase, EventCase, SelectCase, SelectOp, WatchOp
 from workflow_core.program.code import CodeOp, EachOp, GoOp, Instruction, RaceOp, StepOp, WithinOp
 from workflow_core.program.places import places_of
 from workflow_core.records import record
 from workflow_core.statements.basic import Section
 from workflow_core.statements.inline import Local
+from workflow_core.stored_parts import MAIN_THREAD
+
+
+def _nothing(workflow: object) -> None:
+    """Is the action of a step that does nothing."""
 
 
 @record(frozen=True, slots=True)
@@ -48,6 +53,9 @@ class Program:
         heads: the instructions of ``Go`` and ``ForEach`` that compute an id or items, by the name of their statement. A
             thread stands there only if that has failed the instance.
         verified: the cases with ``verify``, by their event.
+        alone: the steps that ``workflow_core.machine.alone`` may perform, by their name; under an empty name, a step
+            that does nothing, before the first statement of the main thread.
+        handlers: the cases that it may handle, by the name of the select and their event.
     """
 
     workflow: str
@@ -73,6 +81,8 @@ class Program:
     heads: Mapping[str, Instruction] = field(init=False, repr=False)
     verified: Mapping[str, tuple[ClientCase, ...]] = field(init=False, repr=False)
     places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
+    alone: Mapping[str, StepOp] = field(init=False, repr=False)
+    handlers: Mapping[str, Mapping[str, EventCase]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "places", places_of(self.code, self.methods))
@@ -90,6 +100,24 @@ class Program:
             event: tuple(case for _, case in cases if case.verify is not None) for event, cases in self.events.items()
         }
         object.__setattr__(self, "verified", {event: cases for event, cases in verified.items() if cases})
+        object.__setattr__(self, "alone", {} if self.async_parts or self._is_complex else self._steps())
+        object.__setattr__(self, "handlers", {} if self._is_complex else self._handlers())
+
+    @property
+    def _is_complex(self) -> bool:
+        return self.is_plain or self.has_renamed
+
+    def _steps(self) -> dict[str, StepOp]:
+        start = StepOp(action=_nothing, is_async=False, takes_context=False, retry=None, timeout=None)
+        start.next = self.code[self.entries[MAIN_THREAD]]
+        return {"": start} | {name: rest for name, rest in self.rests.items() if type(rest) is StepOp}
+
+    def _handlers(self) -> dict[str, dict[str, EventCase]]:
+        return {
+            name: {case.event: case for case in rest.cases.values() if type(case) is EventCase and not case.keywords}
+            for name, rest in self.rests.items()
+            if type(rest) is SelectOp and rest.events is not None
+        }
 
     def rebind(self, name: str, method: Callable[..., Any]) -> None:
         """Calls another function in place of a method from now on, as a test does that replaces it by a fake."""
