@@ -77,6 +77,22 @@ MASKED = {"type": "string", "format": "password", "writeOnly": True}
 _LIMITS_OF_TEXT = ("minLength", "maxLength", "pattern")
 
 
+_JSON_TYPES = (str, int, float, bool, type(None))
+"""The types whose values JSON has as they are. Exceptions, such as infinities, are not shown."""
+
+
+class _Methods(dict[str, Any]):
+    """The methods of a generator by the type of the node that they describe."""
+
+    def __init__(self, generator: GenerateJsonSchema) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __missing__(self, kind: str) -> Any:
+        method = self[kind] = getattr(self._generator, f"{kind.replace('-', '_')}_schema")
+        return method
+
+
 class SchemaGenerator(GenerateJsonSchema):
     """Generates JSON schemas without the defaults that cannot be shown, see ``may_be_shown``. In the schema of what is
     shown, a secret is a text without limits."""
@@ -97,6 +113,15 @@ class SchemaGenerator(GenerateJsonSchema):
         if is_secret_node(schema):
             return MASKED | {key: part for key, part in made.items() if key in ("title", "description", "deprecated")}
         return {key: part for key, part in made.items() if key not in _LIMITS_OF_TEXT}
+
+    def build_schema_type_to_method(self) -> Any:
+        """See ``GenerateJsonSchema.build_schema_type_to_method``. Most types do not occur in a schema, so their methods
+        are not looked up beforehand."""
+        return _Methods(self)
+
+    def encode_default(self, dft: Any) -> Any:
+        """See ``GenerateJsonSchema.encode_default``, which makes an adapter for each default."""
+        return dft if type(dft) in _JSON_TYPES else super().encode_default(dft)
 
     def default_schema(self, schema: Any) -> JsonSchema:
         """See ``GenerateJsonSchema.default_schema``."""

@@ -12,7 +12,7 @@ schema. The same is done for each reference, because a type may contain itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
@@ -40,13 +40,16 @@ def _mask_function(annotation: Any) -> Any:
     )
 
 
-_MASKS = tuple(map(_mask_function, (SecretStr, SecretBytes, Secret[int])))
-"""The functions with which pydantic serializes secrets."""
+@cache
+def _masks() -> tuple[Any, ...]:
+    """The functions with which pydantic serializes secrets."""
+    return tuple(map(_mask_function, (SecretStr, SecretBytes, Secret[int])))
 
 
 def is_secret_node(node: Schema) -> bool:
     """Whether a node of a core schema is a secret."""
-    return is_node(node) and node.get("serialization", {}).get("function") in _MASKS
+    function = node.get("serialization", {}).get("function") if is_node(node) else None
+    return function is not None and function in _masks()
 
 
 def has_secrets(schema: Schema) -> bool:

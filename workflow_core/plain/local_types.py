@@ -7,7 +7,6 @@ error that asks for an annotation; see ``workflow_core.machine.frames``.
 from __future__ import annotations
 
 import ast
-import functools
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -51,6 +50,7 @@ class LocalTypes:
         self._assigned: dict[str, list[Callable[[str], Any]]] = {}
         self._added: dict[str, list[Callable[[str], Any]]] = {}
         self._known: dict[str, Any] = {}
+        self._forms: dict[tuple[Any, str], ValueForm] = {}
         self._note(parts)
 
     def _note(self, parts: Iterable[Part]) -> None:
@@ -164,9 +164,11 @@ class LocalTypes:
         names = (key[len(prefix) :], *former.get(key, ()))
         return tuple(outer + name for outer in (prefix, *former.get(prefix, ())) for name in names)[1:]
 
-    @functools.cache  # noqa: B019 - it lives as long as the compilation
-    def _form(self, key: str, kind: Any, where: str) -> ValueForm | None:
-        return ValueForm.of(self._adapter(f"{local_in_words(key)} {where}", kind))
+    def _form(self, key: str, kind: Any, where: str) -> ValueForm:
+        known = kind, str(kind)  # unions are equal in any order
+        if known not in self._forms:
+            self._forms[known] = ValueForm.of(self._adapter(f"{local_in_words(key)} {where}", kind))
+        return self._forms[known]
 
     def type_of(self, key: str) -> Any:
         """Returns the type of a local; ``UNKNOWN`` if it is not known."""

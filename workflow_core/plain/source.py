@@ -101,7 +101,9 @@ def source_of(function: types.FunctionType) -> Source:
         DefinitionError: there is no source, as in an interactive session.
     """
     code = function.__code__
-    node = _functions(code.co_filename).get((code.co_name, code.co_firstlineno))
+    linecache.checkcache(code.co_filename)
+    lines = linecache.getlines(code.co_filename)
+    node = _node_of(code, alone(code, lines)) or _node_of(code, tuple(lines))
     if node is None:
         raise DefinitionError(
             function.__qualname__,
@@ -136,10 +138,18 @@ class _Private(ast.NodeTransformer):
 _MAY_CONTAIN_FUNCTIONS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
+def _node_of(code: types.CodeType, lines: tuple[str, ...]) -> ast.AsyncFunctionDef | ast.FunctionDef | None:
+    return _functions(code.co_filename, lines).get((code.co_name, code.co_firstlineno))
+
+
 @functools.lru_cache(maxsize=16)
-def _parsed(file: str, text: str) -> dict[tuple[str, int], ast.AsyncFunctionDef | ast.FunctionDef]:
+def _functions(file: str, lines: tuple[str, ...]) -> dict[tuple[str, int], ast.AsyncFunctionDef | ast.FunctionDef]:
+    """Returns the functions in some lines by their names and first lines; none if the lines are no code."""
     found: dict[tuple[str, int], ast.AsyncFunctionDef | ast.FunctionDef] = {}
-    statements: list[ast.AST] = [ast.parse(text, file)]
+    try:
+        statements: list[ast.AST] = [ast.parse("".join(lines), file)]
+    except SyntaxError:
+        return found
     for node in statements:  # grows while it is iterated over
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
@@ -148,13 +158,23 @@ def _parsed(file: str, text: str) -> dict[tuple[str, int], ast.AsyncFunctionDef 
     return found
 
 
-def _functions(file: str) -> dict[tuple[str, int], ast.AsyncFunctionDef | ast.FunctionDef]:
-    linecache.checkcache(file)
-    lines = linecache.getlines(file)
-    try:
-        return _parsed(file, "".join(lines))
-    except SyntaxError:  # the file was changed since it was imported
-        return {}
+def alone(code: types.CodeType, lines: list[str]) -> tuple[str, ...]:
+    """Returns the lines of a file without those outside of a function, which would take most of the time to parse.
+
+    They end before the first line after its code that is not indented further than its head. If that is in the middle
+    of a statement, they are no code, and the whole file has to be parsed.
+    """
+    first = code.co_firstlineno - 1
+    indent = _indent(lines[first]) if first < len(lines) else 0
+    last = max((end or 0 for _, end, _, _ in code.co_positions()), default=0)
+    while last < len(lines) and (lines[last].strip()[:1] in ("", "#") or _indent(lines[last]) > indent):
+        last += 1
+    above = ["\n"] * (first - 1) + ["if 1:\n"] if indent else ["\n"] * first
+    return (*above, *lines[first:last])
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def plain_function(value: Any) -> types.FunctionType | None:
