@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import PydanticUserError, TypeAdapter
+from pydantic import BaseModel, PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticErrorMixin, PydanticInvalidForJsonSchema, PydanticUndefinedAnnotation
 from pydantic.json_schema import GenerateJsonSchema
 
-from workflow_core.core_schemas import Schema, definitions
+from workflow_core.core_schemas import Schema, definitions, is_node, nodes
 from workflow_core.errors import DefinitionError
 from workflow_core.secret_values import MASK, is_secret_node, may_be_secret
 from workflow_core.type_names import type_name
 
 JsonSchema = dict[str, Any]
+
+
+LateSchema = Callable[[], JsonSchema]
+"""Returns a JSON schema, which is made at the first call."""
 
 
 def schema_of(
@@ -27,11 +32,26 @@ def schema_of(
     Raises:
         DefinitionError: as ``adapter_of``, or the type has no JSON schema.
     """
+    adapter, schema = late_schema_of(where, annotation, mode, names)
+    return adapter, schema()
+
+
+def late_schema_of(
+    where: str, annotation: Any, mode: Literal["validation", "serialization"], names: Mapping[str, Any]
+) -> tuple[TypeAdapter[Any], LateSchema]:
+    """Like ``schema_of``. The schema is made when it is first needed, unless the type may have none."""
     adapter = adapter_of(where, annotation, names)
-    try:
-        return adapter, adapter.json_schema(mode=mode, schema_generator=SchemaGenerator)
-    except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
-        raise _no_schema(where, annotation, error) from error
+
+    @cache
+    def schema() -> JsonSchema:
+        try:
+            return adapter.json_schema(mode=mode, schema_generator=SchemaGenerator)
+        except (PydanticUserError, PydanticInvalidForJsonSchema) as error:
+            raise _no_schema(where, annotation, error) from error
+
+    if not certainly_has_schema(adapter.core_schema):
+        schema()
+    return adapter, schema
 
 
 def adapter_of(where: str, annotation: Any, names: Mapping[str, Any]) -> TypeAdapter[Any]:
@@ -60,6 +80,45 @@ def adapter_of(where: str, annotation: Any, names: Mapping[str, Any]) -> TypeAda
 def _no_schema(where: str, annotation: Any, error: PydanticErrorMixin) -> DefinitionError:
     reason = f"the annotation {type_name(annotation)} has no JSON schema: {error.message.splitlines()[0]}"
     return DefinitionError(where, reason, "Use pydantic models, dataclasses, plain types or Any.")
+
+
+def certainly_has_schema(schema: Schema) -> bool:
+    """Whether a type has a JSON schema that is made without code of the user, so making it cannot fail."""
+    return all(map(_is_certain, nodes(schema)))
+
+
+def _is_certain(node: Schema) -> bool:
+    if not is_node(node):
+        return True
+    kind, metadata, default = node["type"], node.get("metadata", {}), node.get("default")
+    if "serialization" in node or node.get("computed_fields") or node.get("root_model"):
+        return False
+    if kind == "model":
+        cls: Any = node["cls"]
+        functions = metadata.get("pydantic_js_functions", ())
+        if any(getattr(function, "__func__", None) is not _JSON_SCHEMA_OF_MODELS for function in functions):
+            return False
+        return metadata.keys() <= {"pydantic_js_functions"} and _CERTAIN_SETTINGS.issuperset(cls.model_config)
+    return (
+        kind in _CERTAIN
+        and metadata.keys() <= {"pydantic_js_updates"}
+        and type(node.get("validation_alias", "")) is str
+        and (type(default) in _JSON_TYPES or (type(default) is list and not default))
+        and all(type(value) in _JSON_TYPES for value in node.get("expected", ()))
+    )
+
+
+_JSON_SCHEMA_OF_MODELS: Any = vars(BaseModel)["__get_pydantic_json_schema__"].__func__
+
+_SINGLE = ("any", "none", "bool", "int", "float", "str", "date", "time", "datetime", "timedelta", "uuid", "literal")
+_NESTING = ("list", "set", "frozenset", "nullable", "default", "model-field", "model-fields", "definitions")
+_CERTAIN = frozenset((*_SINGLE, *_NESTING, "definition-ref"))
+"""Types of nodes whose JSON schema pydantic makes."""
+
+_CERTAIN_SETTINGS = frozenset(
+    ("extra", "ignored_types", "frozen", "title", "validate_assignment", "str_strip_whitespace")
+)
+"""Settings of a model that change nothing about that."""
 
 
 def may_be_shown(default: Any) -> bool:

@@ -6,9 +6,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from workflow_core.adapters import JsonSchema
+from workflow_core.adapters import JsonSchema, certainly_has_schema
 from workflow_core.errors import DefinitionError
 from workflow_core.secret_values import has_secrets
+
+_SINGLE = ("str", "int", "float", "bool")
+"""Types that need no schema to be recognized."""
 
 
 def check_search_fields(where: str, cls: Any) -> None:
@@ -17,18 +20,22 @@ def check_search_fields(where: str, cls: Any) -> None:
         raise DefinitionError(
             where, f"its search_fields is the text {cls.search_fields!r}", "Write a tuple: search_fields = ('a',)."
         )
-    schema = cls.__fields_schema__
-    definitions = schema.get("$defs", {})
-    properties = _resolved(schema, definitions)["properties"]
+    no_serializers = certainly_has_schema(cls.__pydantic_core_schema__)
     for field in cls.search_fields:
         if field not in cls.model_fields:
             raise DefinitionError(where, f"its search field {field!r} is not a field", "Name fields of the model.")
-        if has_secrets(TypeAdapter(cls.model_fields[field].annotation or Any).core_schema):
+        core_schema = TypeAdapter(cls.model_fields[field].annotation or Any).core_schema
+        if has_secrets(core_schema):
             raise DefinitionError(
                 where,
                 f"its search field {field!r} contains a secret, which lists would show",
                 "Search by another field, such as a hash of the secret.",
             )
+        if no_serializers and core_schema["type"] in _SINGLE:
+            continue
+        schema = cls.__fields_schema__()
+        definitions = schema.get("$defs", {})
+        properties = _resolved(schema, definitions)["properties"]
         if field in properties and not _has_single_values(properties[field], definitions):
             raise DefinitionError(
                 where,

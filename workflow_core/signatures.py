@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from workflow_core.adapters import JsonSchema, may_be_shown
+from workflow_core.adapters import JsonSchema, LateSchema, may_be_shown
 from workflow_core.defaults import check_parameter_default
 from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
@@ -27,7 +27,7 @@ from workflow_core.records import record
 from workflow_core.type_names import type_name
 from workflow_core.value_form import ValueForm
 
-Values = tuple[TypeAdapter[Any], JsonSchema, ValueForm]
+Values = tuple[TypeAdapter[Any], LateSchema, ValueForm]
 """How the values of a type are converted, described and stored."""
 
 
@@ -54,8 +54,8 @@ class HandlerSignature:
         input_form: the form in which inputs are stored and passed on; ``output_form``: that of outputs.
         parameter: the name of its parameter; empty if it has no input.
         default: the default of its parameter, for a request without an input; ``Parameter.empty`` if it has none.
-        input_schema: JSON schema of the input; None if it has no input.
-        output_schema: JSON schema of the output; ``{"type": "null"}`` if it has no output.
+        late_input_schema: makes the JSON schema of the input, without the default of its parameter;
+            ``late_output_schema``: that of the output.
     """
 
     takes_input: bool
@@ -64,10 +64,27 @@ class HandlerSignature:
     output: TypeAdapter[Any]
     input_form: ValueForm
     output_form: ValueForm
-    input_schema: JsonSchema | None
-    output_schema: JsonSchema
+    late_input_schema: LateSchema
+    late_output_schema: LateSchema
     parameter: str = ""
     default: Any = inspect.Parameter.empty
+
+    @property
+    def input_schema(self) -> JsonSchema | None:
+        """JSON schema of the input; None if it has no input."""
+        if not self.takes_input:
+            return None
+        schema = self.late_input_schema()
+        if self.has_default:
+            with contextlib.suppress(PydanticSerializationError):
+                shown = self.input.dump_python(self.default, mode="json", by_alias=True)
+                return {**schema, "default": shown} if may_be_shown(shown) else schema
+        return schema
+
+    @property
+    def output_schema(self) -> JsonSchema:
+        """JSON schema of the output; ``{"type": "null"}`` if it has no output."""
+        return self.late_output_schema()
 
     @property
     def has_default(self) -> bool:
@@ -366,9 +383,6 @@ def handler_signature(
     output, output_schema, output_form = scope.values(where, returned, "serialization", names_there)
     if default is not inspect.Parameter.empty:
         check_parameter_default(where, names[before], annotation, input, default)
-        with contextlib.suppress(PydanticSerializationError):
-            shown = input.dump_python(default, mode="json", by_alias=True)
-            input_schema = {**input_schema, "default": shown} if may_be_shown(shown) else input_schema
     return HandlerSignature(
         takes_input=takes_input,
         is_async=is_async(function),
@@ -376,8 +390,8 @@ def handler_signature(
         output=output,
         input_form=input_form,
         output_form=output_form,
-        input_schema=input_schema if takes_input else None,
-        output_schema=output_schema,
+        late_input_schema=input_schema,
+        late_output_schema=output_schema,
         parameter=names[before] if takes_input else "",
         default=default,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
@@ -12,7 +13,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from workflow_core.access import Access, check_access, narrows_nothing
 from workflow_core.accidents import refuse_accident
-from workflow_core.adapters import JsonSchema, SchemaGenerator, adapter_of
+from workflow_core.adapters import JsonSchema, LateSchema, SchemaGenerator, adapter_of, certainly_has_schema
 from workflow_core.comparing import Changed
 from workflow_core.defaults import check_field_defaults
 from workflow_core.error_texts import field_texts
@@ -76,8 +77,8 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
     __workflow_name__: ClassVar[str]
     __workflow_version__: ClassVar[int] = 1
     __program__: ClassVar[Program]
-    __fields_schema__: ClassVar[JsonSchema]
-    """The schema of the stored fields; see ``stored_schema``."""
+    __fields_schema__: ClassVar[LateSchema]
+    """Makes the schema of the stored fields; see ``stored_schema``."""
     __form__: ClassVar[ValueForm]
     __input_form__: ClassVar[ValueForm]
     """The form of initial fields that a parent passes on; ``new`` also accepts aliases."""
@@ -364,12 +365,18 @@ def _result_form(where: str, cls: type[Workflow], scope: Scope) -> ValueForm | N
     return None if form.is_any else form
 
 
-def _schema(where: str, cls: type[Workflow]) -> JsonSchema:
-    try:
-        return stored_schema(cls)
-    except (PydanticUserError, PydanticInvalidForJsonSchema, NameError) as error:
-        raise DefinitionError(
-            where,
-            f"its fields have no JSON schema: {str(error).splitlines()[0]}",
-            "Use types that pydantic can convert to JSON, defined above the workflow.",
-        ) from error
+def _schema(where: str, cls: type[Workflow]) -> LateSchema:
+    @cache
+    def schema() -> JsonSchema:
+        try:
+            return stored_schema(cls)
+        except (PydanticUserError, PydanticInvalidForJsonSchema, NameError) as error:
+            raise DefinitionError(
+                where,
+                f"its fields have no JSON schema: {str(error).splitlines()[0]}",
+                "Use types that pydantic can convert to JSON, defined above the workflow.",
+            ) from error
+
+    if not (cls.__pydantic_complete__ and certainly_has_schema(cls.__pydantic_core_schema__)):
+        schema()
+    return schema

@@ -119,6 +119,8 @@ class Service:
             if self._settings.worker_auth == "oidc":
                 keys.append(self._worker_verifier().keys)
             self._warm.run([each.prefetch for each in keys])
+            for workflow in self.workflows:
+                _ = workflow.__program__.version  # makes the schemas of its events
 
     async def api(self, _: Request) -> Response:
         """The public routes."""

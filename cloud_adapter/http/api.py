@@ -321,7 +321,7 @@ class _Handlers:
             {
                 "name": program.workflow,
                 "version": program.version,
-                "fields": cls.__fields_schema__,
+                "fields": cls.__fields_schema__(),
                 "input": creation_schema(cls, principal_of(request)),
                 "statements": describe.statements(program),
                 "events": describe.events(program),

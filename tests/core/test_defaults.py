@@ -530,7 +530,7 @@ def test_schemas_leave_out_defaults_that_json_does_not_have() -> None:
     assert isinstance(case, EventCase)
     assert case.signature.input_schema is not None
     assert "default" not in case.signature.input_schema
-    for schema in (Unlimited.model_json_schema(), Unlimited.__fields_schema__, case.signature.input_schema):
+    for schema in (Unlimited.model_json_schema(), Unlimited.__fields_schema__(), case.signature.input_schema):
         json.dumps(schema, allow_nan=False)
     limits = Unlimited.model_json_schema()["$defs"]["Limits"]["properties"]
     assert "default" not in limits["limit"]

@@ -11,7 +11,6 @@ This call goes through ``Assembly.section``.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import field
 from typing import TypeVar
@@ -92,7 +91,7 @@ class Assembly:
     Attributes:
         nest: the loops and ``finally_`` sections around the current statement, within its thread.
         guard: with ``region``, ``cleanups``, ``caught`` and ``each``, the attributes of what is emitted now.
-        outline: the digest that becomes the version of the program.
+        outline: the texts that the version of the program is the digest of.
     """
 
     def __init__(self, workflow: str, definition: Section, scope: Scope) -> None:
@@ -116,7 +115,7 @@ class Assembly:
         self.thread = MAIN_THREAD
         self.entry_locals: dict[str, tuple[Local, ...]] = {}
         self.bodies = [Body(MAIN_THREAD, definition)]
-        self.outline = hashlib.sha256()
+        self.outline: list[str | Callable[[], str]] = []
 
     def section(self, section: Section) -> None:
         """Compiles the statements of a section; see ``workflow_core.program.compiler``."""
@@ -142,9 +141,9 @@ class Assembly:
         self.note(f"{kind} {name}\n")
         return name
 
-    def note(self, text: str) -> None:
-        """Adds a text to the digest that becomes the version of the program."""
-        self.outline.update(text.encode())
+    def note(self, text: str | Callable[[], str]) -> None:
+        """Adds a text, or a function that returns it, to what the version of the program is the digest of."""
+        self.outline.append(text)
 
     # --- instructions ------------------------------------------------------------------------
 

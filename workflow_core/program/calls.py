@@ -66,7 +66,7 @@ def _activity(assembly: Assembly, statement: Activity) -> ActivityCase:
     if statement.input is not None:
         given = _returned(assembly, where, statement.input)
         _check_fit(where, "its input", given, signature, "its function")
-    assembly.note(f"{signature.input_schema} {signature.output_schema}\n")
+    assembly.note(lambda: f"{signature.input_schema} {signature.output_schema}\n")
     then = _then(assembly, "Activity", name, statement.then)
     taken = then.get("signature")
     if taken is not None and taken.takes_input and signature.output_form.has_secrets > taken.input_form.has_secrets:

@@ -82,7 +82,7 @@ class _Compiler(Assembly):
             self.entries,
             {event: tuple(cases) for event, cases in self.events.items()},
             tuple(self.async_parts),
-            self.outline.hexdigest()[:12],
+            tuple(self.outline),
             self.names.renamed.now,
             self.names.renamed_waits.now,
             fields_version,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
-from typing import Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 from workflow_core.errors import UnknownStatement
 from workflow_core.program.cases import ClientCase, EventCase, SelectCase, SelectOp, WatchOp
@@ -36,7 +37,9 @@ class Program:
         entries: the address in ``code`` where each thread starts, by the name of the thread.
         events: for each event, the selects and cases that wait for it.
         async_parts: the names of the steps, activities and events whose code is asynchronous.
-        version: changes when a statement is added, removed or moved, or when its name or schema changes.
+        outline: texts, and functions that return one, that change when a statement is added, removed or moved, or when
+            its name or schema changes.
+        version: the digest of the outline, computed when it is first read: most of the schemas are made for it.
         renamed: the current names of statements and threads, by their former names.
         renamed_waits: the current names of events, timeouts, activities and children, by their former names.
         fields_version: the version of the workflow, which is also the version of its fields.
@@ -65,13 +68,14 @@ class Program:
     entries: Mapping[str, int]
     events: Mapping[str, tuple[tuple[str, ClientCase], ...]]
     async_parts: tuple[str, ...]
-    version: str
+    outline: tuple[str | Callable[[], str], ...]
     renamed: Mapping[str, str]
     renamed_waits: Mapping[str, str]
     fields_version: int
     methods: Mapping[str, Callable[..., Any]]
     unwatched: tuple[str, ...]
     entry_locals: Mapping[str, tuple[Local, ...]]
+    version: str = field(init=False)
     bound: dict[str, Callable[..., Any]] = field(init=False, repr=False)
     is_plain: bool = field(init=False)
     has_renamed: bool = field(init=False)
@@ -118,6 +122,16 @@ class Program:
             for name, rest in self.rests.items()
             if type(rest) is SelectOp and rest.events is not None
         }
+
+    if not TYPE_CHECKING:  # type checkers would accept any name
+
+        def __getattr__(self, name: str) -> object:
+            """Computes the version, when it is not set yet."""
+            if name != "version":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            texts = (text if isinstance(text, str) else text() for text in self.outline)
+            object.__setattr__(self, "version", sha256("".join(texts).encode()).hexdigest()[:12])
+            return self.version
 
     def rebind(self, name: str, method: Callable[..., Any]) -> None:
         """Calls another function in place of a method from now on, as a test does that replaces it by a fake."""

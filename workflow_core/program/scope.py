@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
-from workflow_core.adapters import schema_of
+from workflow_core.adapters import late_schema_of
 from workflow_core.errors import DefinitionError
 from workflow_core.replacements import is_watched, original, own_attributes
 from workflow_core.signatures import Values, unwrapped
@@ -94,12 +94,13 @@ class Scope:
         self, where: str, annotation: Any, mode: Literal["validation", "serialization"], names: Mapping[str, Any]
     ) -> Values:
         """Returns how the values of an annotation are converted, described and stored. This is made once for a class,
-        because the handlers of a workflow often have the same types. For the arguments and errors, see ``schema_of``.
+        because the handlers of a workflow often have the same types. For the arguments and errors, see
+        ``late_schema_of``.
         """
         key = (annotation, mode) if isinstance(annotation, type) else None
         if key in self._values:
             return self._values[key]
-        adapter, schema = schema_of(where, annotation, mode, names)
+        adapter, schema = late_schema_of(where, annotation, mode, names)
         made = adapter, schema, ValueForm.of(adapter)
         if key is not None:
             self._values[key] = made

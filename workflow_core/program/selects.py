@@ -105,7 +105,7 @@ def _event(assembly: Assembly, case: On) -> ClientCase:
         compiled = _plain_event(assembly, case, case.handler)
     compiled.verify = None if case.verify is None else verify_of(assembly, case.event, case.verify)
     types = compiled.signature
-    assembly.note(f"On {case.event} {types.input_schema} {types.output_schema}\n")
+    assembly.note(lambda: f"On {case.event} {types.input_schema} {types.output_schema}\n")
     return compiled
 
 

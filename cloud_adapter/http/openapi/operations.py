@@ -67,7 +67,7 @@ class _Document:
         self.used_tags: list[str] = []
         self.errors = Errors(self.name, example_id(self.name))
         may_read, may_operate = may(self.principal, cls, Permission.READ), may(self.principal, cls, Permission.OPERATE)
-        state = self.schemas.take(cls.__fields_schema__) if may_read else {"type": "object"}
+        state = self.schemas.take(cls.__fields_schema__()) if may_read else {"type": "object"}
         # For one instance, `authorize` may take the right to operate it away.
         is_narrowed = narrows(cls) and bool(access.schemes)
         self.schemas.take_instance(state, operator=may_operate, public=is_narrowed or not may_operate)
