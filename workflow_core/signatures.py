@@ -54,8 +54,7 @@ class HandlerSignature:
         input_form: the form in which inputs are stored and passed on; ``output_form``: that of outputs.
         parameter: the name of its parameter; empty if it has no input.
         default: the default of its parameter, for a request without an input; ``Parameter.empty`` if it has none.
-        late_input_schema: makes the JSON schema of the input, without the default of its parameter;
-            ``late_output_schema``: that of the output.
+        late_input_schema: makes the schema of the input without its default; ``late_output_schema``: of the output.
     """
 
     takes_input: bool
@@ -72,13 +71,10 @@ class HandlerSignature:
     @property
     def input_schema(self) -> JsonSchema | None:
         """JSON schema of the input; None if it has no input."""
-        if not self.takes_input:
-            return None
-        schema = self.late_input_schema()
-        if self.has_default:
-            with contextlib.suppress(PydanticSerializationError):
-                shown = self.input.dump_python(self.default, mode="json", by_alias=True)
-                return {**schema, "default": shown} if may_be_shown(shown) else schema
+        schema = self.late_input_schema() if self.takes_input else None
+        with contextlib.suppress(PydanticSerializationError):
+            shown = self.input.dump_python(self.default, mode="json", by_alias=True) if self.has_default else None
+            return {**(schema or {}), "default": shown} if self.has_default and may_be_shown(shown) else schema
         return schema
 
     @property
@@ -379,8 +375,7 @@ def handler_signature(
         )
     annotation = hints[names[before]] if takes_input else type(None)
     input, input_schema, input_form = scope.values(where, annotation, "validation", names_there)
-    returned = hints.get("return", Any)
-    output, output_schema, output_form = scope.values(where, returned, "serialization", names_there)
+    output, output_schema, output_form = scope.values(where, hints.get("return", Any), "serialization", names_there)
     if default is not inspect.Parameter.empty:
         check_parameter_default(where, names[before], annotation, input, default)
     return HandlerSignature(

@@ -13,7 +13,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, SchemaError, SchemaSerializer, SchemaValidator, from_json, to_json
@@ -185,6 +185,19 @@ class ValueForm:
             ValidationError: the value does not fit.
         """
         return self._validator.validate_python(value, by_alias=True, by_name=True)
+
+
+class LateForm(ValueForm):
+    """A form that is made when it is first used, of a type that certainly has one."""
+
+    def __init__(self, make: Callable[[], ValueForm]) -> None:
+        self._make = make
+
+    if not TYPE_CHECKING:  # type checkers would accept any name
+
+        def __getattr__(self, name: str) -> object:
+            vars(self).update(vars(self._make()))
+            return object.__getattribute__(self, name)
 
 
 def pack_untyped(value: Any, path: Path = ()) -> Any:

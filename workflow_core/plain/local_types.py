@@ -7,6 +7,7 @@ error that asks for an annotation; see ``workflow_core.machine.frames``.
 from __future__ import annotations
 
 import ast
+import types
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from workflow_core.errors import DefinitionError
+from workflow_core.events import Selected
 from workflow_core.plain.expressions import Reading
 from workflow_core.plain.field_types import generic, united
 from workflow_core.plain.flow import inner_parts
@@ -22,7 +24,7 @@ from workflow_core.plain.parts import Code, Each, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.statements.inline import Local
 from workflow_core.statements.local_keys import instead_of_secret, local_in_words
-from workflow_core.value_form import ValueForm
+from workflow_core.value_form import LateForm, ValueForm
 
 _ADDING = ("append", "add", "appendleft")
 
@@ -167,7 +169,12 @@ class LocalTypes:
     def _form(self, key: str, kind: Any, where: str) -> ValueForm:
         known = kind, str(kind)  # unions are equal in any order
         if known not in self._forms:
-            self._forms[known] = ValueForm.of(self._adapter(f"{local_in_words(key)} {where}", kind))
+
+            def make() -> ValueForm:
+                return ValueForm.of(self._adapter(f"{local_in_words(key)} {where}", kind))
+
+            is_late = typing.get_origin(kind) is Selected and _is_simple(kind)
+            self._forms[known] = LateForm(make) if is_late else make()
         return self._forms[known]
 
     def type_of(self, key: str) -> Any:
@@ -200,3 +207,13 @@ class LocalTypes:
             return kind
         keys = [] if origin is not dict else [Any] if kind is origin else [typing.get_args(kind)[0]]
         return generic(origin, *keys, item)
+
+
+def _is_simple(kind: Any) -> bool:
+    """Whether a type consists of models and plain types, so that it certainly has a form."""
+    if typing.get_origin(kind) in (Selected, typing.Union, types.UnionType):
+        return all(map(_is_simple, typing.get_args(kind)))
+    return kind in _PLAIN or getattr(kind, "__pydantic_complete__", False) is True
+
+
+_PLAIN = (str, int, float, bool, type(None))

@@ -115,7 +115,7 @@ def source_of(function: types.FunctionType) -> Source:
     if not node.args.args:
         place = f"{code.co_filename}, line {node.lineno}, in {function.__qualname__}"
         raise DefinitionError(place, "it has no parameter", "Write async def run(self) -> None.")
-    if class_name:
+    if class_name and any("__" in line for line in lines[code.co_firstlineno - 1 : node.end_lineno]):
         node = _Private(class_name.lstrip("_")).visit(copied(node))
     variables = frozenset(code.co_varnames + code.co_cellvars) - {node.args.args[0].arg}
     return Source(function, node, code.co_filename, variables, class_name)
