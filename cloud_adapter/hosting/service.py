@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextvars import copy_context
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -15,8 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.hosting.warm_up import WarmUp
-from cloud_adapter.http.authentication import Authentication
-from cloud_adapter.http.authenticators.memberships import Memberships
 from cloud_adapter.settings import ON_CLOUD_RUN, Settings
 from cloud_adapter.variables import PREFIX
 from workflow_core import Workflow
@@ -25,6 +24,7 @@ from workflow_core.garbage import no_collection
 if TYPE_CHECKING:
     from cloud_adapter.hosting.runtimes import Runtime, RuntimeFactory
     from cloud_adapter.http.auth import OidcVerifier
+    from cloud_adapter.http.authentication import Authentication
     from cloud_adapter.http.authenticators.login import Login
     from cloud_adapter.http.authenticators.port import Authenticator
 
@@ -88,7 +88,9 @@ class Service:
         if mcp and importlib.util.find_spec("mcp") is None:
             raise SettingsError("Service: mcp=True needs the SDK of MCP: pip install 'gorchestrate[mcp]'")
         self.mcp = mcp
-        self.authentication = Authentication(tuple(authenticators), Memberships(roles), login=login)
+        self._authentication = tuple(authenticators), roles, login
+        if authenticators:
+            _ = self.authentication  # checks the roles
         self._make_runtime = runtime
         self._flush = flush_telemetry
         self._settings = Settings.load()
@@ -101,6 +103,15 @@ class Service:
         if ON_CLOUD_RUN in os.environ:  # elsewhere only when it serves, because the command line imports the file too
             self._check_access()
             self.warm_up()
+
+    @cached_property
+    def authentication(self) -> Authentication:
+        """How the principals of requests are found."""
+        from cloud_adapter.http.authentication import Authentication
+        from cloud_adapter.http.authenticators.memberships import Memberships
+
+        authenticators, roles, login = self._authentication
+        return Authentication(authenticators, Memberships(roles), login=login)
 
     def warm_up(self) -> None:
         """Prepares for the first request, so that it does not wait for imports, credentials and signing keys. Garbage

@@ -36,6 +36,7 @@ def test_the_import_of_main_loads_what_definitions_and_a_service_need() -> None:
     rooms = {".".join(name.split(".")[:2]) for name in loaded}
     assert not rooms & {"cloud_adapter.engine", "cloud_adapter.stores", "cloud_adapter.queues", "workflow_core.machine"}
     assert not rooms & {"workflow_core.execution", "workflow_core.diagrams", "workflow_core.library"}
+    assert not loaded & {"pydantic_settings", "cloud_adapter.http"}
     assert not loaded & {"jwt", "cryptography", "google.api_core", "grpc", "cloud_adapter.http.problems"}
 
 
