@@ -12,6 +12,7 @@ import pytest
 
 from tests.hosting.cloud_settings import CLOUD
 from workflow_core import workflow
+from workflow_core.garbage import no_collection
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,3 +63,18 @@ def test_no_garbage_is_collected_while_a_class_is_compiled(is_enabled: bool, mon
         assert (seen, gc.isenabled()) == ([False], is_enabled)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_what_was_made_meanwhile_counts_as_old(is_frozen: bool) -> None:
+    gc.unfreeze()
+    try:
+        if is_frozen:
+            gc.freeze()
+        frozen = gc.get_freeze_count()
+        with no_collection():
+            made = [object()]
+        assert any(each is made for each in gc.get_objects(generation=0)) is is_frozen
+        assert gc.get_freeze_count() == frozen
+    finally:
+        gc.unfreeze()
