@@ -108,7 +108,8 @@ def _fields(cls: Any, names: list[str], defaults: Mapping[str, Any], kw_only: bo
     for name in names:
         default = defaults.get(name, MISSING)
         place: Any = default if isinstance(default, Field) else field(default=default)
-        place.name, place.type, place._field_type = name, cls.__annotations__[name], _KIND
+        for attribute, value in {"name": name, "type": cls.__annotations__[name], "_field_type": _KIND}.items():
+            setattr(place, attribute, value)
         if place.kw_only is MISSING:
             place.kw_only = kw_only
         found[name] = place
