@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import field, replace
 from datetime import datetime
-from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, Protocol
 
@@ -20,7 +19,7 @@ from workflow_core.known_groups import folded_form, unfolded_form
 from workflow_core.principal import Principal, PrincipalKind
 from workflow_core.records import record
 from workflow_core.shown import shown_event, shown_teardown, shown_wait
-from workflow_core.stored_parts import MAIN_THREAD, ErrorInfo, LeaveKind
+from workflow_core.stored_parts import MAIN_THREAD, ErrorInfo, LeaveKind, StoredEnum
 from workflow_core.wait_types import StoredTeardown, StoredWait
 
 
@@ -47,7 +46,7 @@ class Definition(Protocol):
     def __program__(self) -> _Program: ...
 
 
-class Status(StrEnum):
+class Status(StoredEnum):
     """The status of an instance."""
 
     RUNNING = "running"
@@ -66,7 +65,7 @@ _new = object.__new__
 _ENDS = frozenset((Status.FINISHED, Status.FAILED, Status.CANCELED))
 
 
-class ThreadStatus(StrEnum):
+class ThreadStatus(StoredEnum):
     """The status of one thread."""
 
     RESUMING = "resuming"

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from dataclasses import field
 from enum import StrEnum
-from typing import Annotated, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from workflow_core.records import record
 
 MAIN_THREAD = "main"
+
+
+class StoredEnum(StrEnum):
+    """An enum that is stored with each execution. To serialize a member reads its ``value``, which for others takes
+    three times as long."""
+
+    if not TYPE_CHECKING:  # for type checkers, it is that of every enum
+        value = property(attrgetter("_value_"))
 
 
 class WaitKind(StrEnum):

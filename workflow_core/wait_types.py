@@ -11,17 +11,16 @@ The classes define how the kinds differ. Only ``workflow_core.machine`` changes 
 from __future__ import annotations
 
 from dataclasses import field
-from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, Discriminator, Field, GetCoreSchemaHandler, GetPydanticSchema, Tag
 from pydantic_core import CoreSchema, core_schema
 
 from workflow_core.records import record
-from workflow_core.stored_parts import WaitKind
+from workflow_core.stored_parts import StoredEnum, WaitKind
 
 
-class WaitStatus(StrEnum):
+class WaitStatus(StoredEnum):
     """The status of one case of a wait, or of its teardown."""
 
     PENDING_SETUP = "pending_setup"
