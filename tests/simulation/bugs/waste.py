@@ -13,7 +13,7 @@ from cloud_adapter.engine import plan, schedule
 from cloud_adapter.engine.activities import Activities
 from cloud_adapter.engine.children import Children
 from cloud_adapter.engine.commits import Committer
-from cloud_adapter.engine.leases import Leases, TakeLease
+from cloud_adapter.engine.leases import Leases, Renewals, TakeLease
 from cloud_adapter.engine.plan import RELEASE, Before, Change, Hold, LeasePolicy
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.steps import Stepper
@@ -84,19 +84,15 @@ def lease_given_back_by_another_write(patch: Patch) -> None:
 
 @bug
 def lease_renewed_too_often(patch: Patch) -> None:
-    renew, pause = Leases._renew, Leases._pause
+    init = Renewals.__init__
 
-    def shorter(leases: Leases) -> Leases:
+    def often(self: Renewals, leases: Leases, *args: Any, **kwargs: Any) -> None:
         shorter = Leases(leases.committer)
         shorter.options = replace(leases.options, lease=leases.options.lease / 3)
         shorter.left = lambda session: leases.left(session) - leases.options.lease * 2 / 3  # type: ignore[method-assign]
-        return shorter
+        init(self, shorter, *args, **kwargs)
 
-    async def often(self: Leases, *args: Any) -> None:
-        await renew(shorter(self), *args)
-
-    patch.setattr(Leases, "_renew", often)
-    patch.setattr(Leases, "_pause", lambda self, session: pause(shorter(self), session))
+    patch.setattr(Renewals, "__init__", often)
 
 
 @bug
