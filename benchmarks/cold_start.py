@@ -25,7 +25,7 @@ exec(sys.argv[1])
 print((time.process_time() - started) * 1000)
 """
 
-SERVED = "import functions_framework.aio, starlette.requests, starlette.responses; import pydantic"
+SERVED = "import functions_framework.aio, starlette.requests, starlette.responses, pydantic_settings; import pydantic"
 MODELS = """
 from typing import Annotated, Literal
 from pydantic import BaseModel, Field

@@ -1,14 +1,17 @@
 """The settings, read from the environment and validated once at the start."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from cloud_adapter.callbacks import key_of
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
@@ -36,8 +39,6 @@ LAZY_SECONDS_MAX = 1_000_000_000
 
 class Settings(SecretSettings, IndexSettings):
     """Each field is the environment variable ``GORCHESTRATE_`` followed by its name in capitals."""
-
-    model_config = ConfigDict(defer_build=False)
 
     backend: Literal["embedded", "cloud"] = "embedded"
     """``embedded``: the database of ``db``, and a queue in this process. ``cloud``: Firestore and Cloud Tasks, or their
@@ -82,10 +83,10 @@ class Settings(SecretSettings, IndexSettings):
     callback_keys: SecretStr = SecretStr("")
     """The keys that sign callback URLs, separated by commas: at least 32 bytes each, in URL-safe base64. The first one
     signs, all are valid. Embedded, the runtime makes a key of its own, in a file beside the database."""
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """The host names under which clients reach the api, besides those of this machine and of ``public_url``, separated
     by commas; ``*``: every name. By default every name on Cloud Run, and elsewhere none."""
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """The origins of other sites whose pages may call the api, separated by commas: ``https://shop.example.com``."""
     remote_clients: bool = False
     """Embedded: whether clients on other machines are served. Without authenticators, they may do everything."""
@@ -268,7 +269,7 @@ class Settings(SecretSettings, IndexSettings):
         return url.strip().rstrip("/")
 
     @model_validator(mode="after")
-    def _fits_its_backend(self) -> Self:
+    def _fits_its_backend(self) -> Settings:
         if self.worker_auth == "iam" and not {ON_CLOUD_RUN, TASKS_EMULATOR_VARIABLE} & set(os.environ):
             raise ValueError(
                 f"{PREFIX}WORKER_AUTH is iam: allowed only on Cloud Run, because nothing else checks signatures first"

@@ -1,11 +1,13 @@
 """Reads settings from the environment; the settings by which instances are stored. Others are in ``settings.py``."""
 
-import os
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.variables import PREFIX
@@ -22,16 +24,22 @@ def listed_keys(text: str) -> Sequence[str]:
     return () if text.strip() == NO_KEYS else [key.strip() for key in text.split(",") if key.strip()]
 
 
-class EnvironmentSettings(BaseModel):
+class EnvironmentSettings(BaseSettings):
     """Settings that are variables of the environment. For their names, see ``Settings``."""
 
-    model_config = ConfigDict(extra="forbid", defer_build=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, defer_build=True)
 
-    def __init__(self, **values: object) -> None:
-        names = {name.lower(): name for name in os.environ}
-        variables = {field: names.get(f"{PREFIX}{field}".lower()) for field in type(self).model_fields}
-        found = {field: os.environ[name] for field, name in variables.items() if name is not None}
-        super().__init__(**(found | values))
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **more: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Reads no files: asking their sources takes as long as asking the environment."""
+        return init_settings, env_settings
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -41,7 +49,7 @@ class EnvironmentSettings(BaseModel):
             SettingsError: a setting is wrong; the message names it.
         """
         try:
-            return cls(**{name: value for name, value in overrides.items() if value is not None})
+            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
         except ValidationError as error:
             lines = [
                 f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" if e["loc"] else str(e["ctx"]["error"])
