@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
+from cloud_adapter.engine import recent_sessions
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.http.auth import OidcVerifier
 from cloud_adapter.http.worker import create_worker
@@ -165,6 +166,12 @@ async def world(project: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             await firestore.aclose()
 
 
+@pytest.fixture(autouse=True)
+def slow_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets each request come so late that its instance has to be read."""
+    monkeypatch.setattr(recent_sessions, "SHARED", timedelta())
+
+
 def test_a_creation_is_1_commit(firestore_project: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with world(firestore_project, monkeypatch) as w:
@@ -219,6 +226,28 @@ def test_a_timer_is_1_task_and_its_deletion(firestore_project: str, monkeypatch:
             assert w.taken() == ([READ, COMMIT], [CREATE])
             await w.send("StopTimer")
             assert w.taken() == ([READ, COMMIT], [DELETE])
+
+    asyncio.run(main())
+
+
+def test_an_event_that_follows_soon_is_1_commit_unless_another_process_has_committed(
+    firestore_project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent_sessions, "SHARED", timedelta(hours=1))
+
+    async def main() -> None:
+        async with world(firestore_project, monkeypatch) as w:
+            await w.engine.create("counted", "a")
+            await w.send("Ping")
+            w.taken()
+            await w.send("Ping")
+            assert w.taken() == ([COMMIT], [])
+            other_store = FirestoreStore(RecordingClient(firestore_project))
+            other = Engine([Counted], other_store, w.engine.queue, clock=SystemClock())
+            await other.handle_event("counted", "a", "Ping", b"")
+            await other_store.close()
+            await w.send("Ping")
+            assert w.taken() == ([COMMIT, READ, COMMIT], [])
 
     asyncio.run(main())
 

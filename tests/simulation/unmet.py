@@ -29,7 +29,7 @@ _E, _M, _C = "cloud_adapter/engine/", "workflow_core/machine/", "workflow_core/"
 _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
     LIBRARY: (
         (f"{_C}execution.py", "Execution.to_dict", "data: dict[str, Any] = _adapter().dump_python("),
-        (f"{_M}alone.py", "_run", "kind = None  # the callback moved or ended the instance"),
+        (f"{_M}alone.py", "_run", "return machine or Machine(workflow, execution, now, True)"),
         (f"{_C}program/program.py", "Program.select", "raise self.unknown(name)"),
         (f"{_C}program/program.py", "Program.step", "raise self.unknown(name)"),
         (f"{_C}workflow.py", "Workflow.result_json", "return self.pack_result().text"),
