@@ -23,6 +23,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
+from workflow_core.machine import threads
 from workflow_core.machine.machine import Machine
 from workflow_core.program.reachability import unreachable
 
@@ -185,6 +186,16 @@ def test_going_on_from_what_was_saved_at_every_checkpoint_gives_the_same_end(spe
     assert CrashingRun(flow).drive(ops) == states
     assert flow.trace == trace
     event(f"states: {len(states) // 10 * 10} and more")
+
+
+@random_flows
+@given(SPECS, OPS)
+def test_a_crowd_of_threads_moves_as_a_few_do(spec: list[Spec], ops: list[Op]) -> None:
+    flow = build(spec)
+    states = Run(flow).drive(ops)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "CROWD_MIN", 2)
+        assert Run(flow).drive(ops) == states
 
 
 @random_flows

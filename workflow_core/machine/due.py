@@ -14,6 +14,7 @@ from collections import Counter
 from datetime import datetime
 
 from workflow_core.accidents import is_true
+from workflow_core.crowd import awake
 from workflow_core.error_texts import Place
 from workflow_core.execution import Status, Thread, ThreadStatus
 from workflow_core.machine.outside_work import ChildCancel, ChildStart, SetupWork, TeardownWork, TellWork
@@ -21,7 +22,6 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import can_fork, live_branches
 from workflow_core.machine.values import true_case, value_of
 from workflow_core.machine.work import ActivityWork, ConditionMove, DeliveryWork, Move, StepWork, Work
-from workflow_core.parked import active
 from workflow_core.program.cases import WatchOp
 from workflow_core.program.code import ForkOp, Instruction, WaitForOp
 from workflow_core.wait_types import (
@@ -52,7 +52,7 @@ def next_work(machine: MachineState) -> Work | None:
     live: Counter[str] | None = None
     status = execution.status
     watches, alone, has_buffered = machine.program.has_watches, machine.alone, bool(execution.buffer)
-    threads = execution.threads if watches else active(execution.threads)  # a condition may be true for any of them
+    threads = execution.threads if watches else awake(execution.threads)  # a condition may be true for any of them
     for thread in threads if status is _RUNNING or status is _IDLE else ():
         thread_status = thread.status
         if thread_status is _WAITING:

@@ -24,7 +24,7 @@ from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, check_thread
 from workflow_core.machine.values import keywords
 from workflow_core.machine.waits import leave_wait
-from workflow_core.parked import samples
+from workflow_core.parked import Grouped, samples
 from workflow_core.program.cases import EventCase, HandlerCase, ResultCase, SelectCase, SelectOp, TimerCase
 from workflow_core.records import record
 from workflow_core.signatures import HandlerSignature
@@ -74,7 +74,7 @@ def find(
     execution = machine.execution
     status = execution.status
     threads = execution.threads
-    is_for_any = thread_id is None and pc is None and type(threads) is not list
+    is_for_any = thread_id is None and pc is None and isinstance(threads, Grouped)
     if is_for_any and not any(accepted_by(machine, sample, event) for sample in samples(threads)):
         return None
     for thread in threads if status is _IDLE or status is _RUNNING else ():

@@ -17,13 +17,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from workflow_core.crowd import awake
 from workflow_core.error_texts import error_info
 from workflow_core.machine.events import unbuffer
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, WaitHappening, change_thread, change_wait
 from workflow_core.machine.unwinding import fail_instance
 from workflow_core.machine.work import Work
-from workflow_core.parked import active
 from workflow_core.retry import Retry
 from workflow_core.wait_types import WaitStatus
 
@@ -86,7 +86,7 @@ def failed(machine: MachineState, work: Work, error: BaseException, retry_at: da
 
 def retry_errors(machine: MachineState) -> None:
     """Makes failed setups and teardowns due again."""
-    for thread in active(machine.execution.threads):
+    for thread in awake(machine.execution.threads):
         for wait in thread.waits:
             if wait.status is WaitStatus.SETUP_ERROR:
                 change_wait(wait, WaitHappening.RETRIED)

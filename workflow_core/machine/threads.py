@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from workflow_core.crowd import CROWD_MIN, Crowd
 from workflow_core.errors import DuplicateThread, ExecutionError
 from workflow_core.execution import Cover, Execution, Status, Thread
 from workflow_core.machine.allowance import Allowance
@@ -111,7 +112,10 @@ def _start(machine: MachineState, by: Thread, id: str, name: str, *, is_taken: b
         )
     thread = Thread(id, name, positions=dict(by.positions), errors=dict(by.errors), caused_by=by.caused_by)
     thread.locals = handed_down(machine, by, name)
-    machine.execution.threads.append(thread)
+    execution = machine.execution
+    execution.threads.append(thread)
+    if len(execution.threads) >= CROWD_MIN and type(execution.threads) is list:
+        execution.threads = Crowd(execution.threads)
     return thread
 
 
@@ -225,6 +229,8 @@ def end(machine: MachineState, thread: Thread) -> None:
         if other is thread:
             del execution.threads[index]
             break
+    if type(execution.threads) is Crowd and len(execution.threads) < CROWD_MIN:
+        execution.threads = list(execution.threads)
     if machine.allowances:
         machine.allowances.pop(thread.id, None)
     if execution.threads or not execution.canceling:

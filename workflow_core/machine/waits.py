@@ -18,6 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from workflow_core.crowd import Crowd, awake
 from workflow_core.errors import DefinitionError
 from workflow_core.events import stable_key
 from workflow_core.execution import Execution, Status, Thread, ThreadStatus
@@ -25,7 +26,6 @@ from workflow_core.machine.passing import pack_fields, pack_input
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.values import item_of, value_of
-from workflow_core.parked import active
 from workflow_core.program.cases import ActivityCase, ChildCase, EventCase, HandlerCase, SelectCase, SelectOp, TimerCase
 from workflow_core.program.code import Instruction
 from workflow_core.shown import SHOWN
@@ -214,6 +214,8 @@ def leave_wait(execution: Execution, thread: Thread, event: str | None = None) -
         if wait.needs_setup and (teardown := wait.left(thread.step, event)) is not None:
             execution.teardowns.append(teardown)
     thread.waits = []
+    if type(execution.threads) is Crowd:
+        execution.threads.woken(thread)
 
 
 def rest(thread: Thread) -> None:
@@ -225,7 +227,7 @@ def rest(thread: Thread) -> None:
 def summarize(execution: Execution) -> None:
     """Sets the status of the instance: running if any thread can move, otherwise waiting."""
     status = _IDLE
-    for thread in active(execution.threads):
+    for thread in awake(execution.threads):
         if thread.status is not _WAITING:
             status = _RUNNING
             break
