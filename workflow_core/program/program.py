@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workflow_core.errors import UnknownStatement
 from workflow_core.program.cases import ClientCase, EventCase, SelectCase, SelectOp, WatchOp
@@ -39,7 +39,7 @@ class Program:
         async_parts: the names of the steps, activities and events whose code is asynchronous.
         outline: texts, and functions that return one, that change when a statement is added, removed or moved, or when
             its name or schema changes.
-        version: the digest of the outline, computed when it is first read: most of the schemas are made for it.
+        digest: that of the outline, once it was needed; see ``version``.
         renamed: the current names of statements and threads, by their former names.
         renamed_waits: the current names of events, timeouts, activities and children, by their former names.
         fields_version: the version of the workflow, which is also the version of its fields.
@@ -75,7 +75,7 @@ class Program:
     methods: Mapping[str, Callable[..., Any]]
     unwatched: tuple[str, ...]
     entry_locals: Mapping[str, tuple[Local, ...]]
-    version: str = field(init=False)
+    digest: str = field(default="", init=False, repr=False)
     bound: dict[str, Callable[..., Any]] = field(init=False, repr=False)
     is_plain: bool = field(init=False)
     has_renamed: bool = field(init=False)
@@ -123,15 +123,14 @@ class Program:
             if type(rest) is SelectOp and rest.events is not None
         }
 
-    if not TYPE_CHECKING:  # type checkers would accept any name
-
-        def __getattr__(self, name: str) -> object:
-            """Computes the version, when it is not set yet."""
-            if name != "version":
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    @property
+    def version(self) -> str:
+        """Changes when a statement is added, removed or moved, or when its name or schema changes. It is computed when
+        it is first read: most of the schemas are made for it."""
+        if not self.digest:  # no __getattr__: with that, all attributes of the class take several times as long
             texts = (text if isinstance(text, str) else text() for text in self.outline)
-            object.__setattr__(self, "version", sha256("".join(texts).encode()).hexdigest()[:12])
-            return self.version
+            object.__setattr__(self, "digest", sha256("".join(texts).encode()).hexdigest()[:12])
+        return self.digest
 
     def rebind(self, name: str, method: Callable[..., Any]) -> None:
         """Calls another function in place of a method from now on, as a test does that replaces it by a fake."""
