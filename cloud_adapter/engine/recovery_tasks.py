@@ -37,17 +37,18 @@ class RecoverTask(BaseModel):
 
 
 async def recover(engine: Engine, body: bytes, limit: int, seconds: float) -> int:
-    """Schedules stalled instances: those in a shard, if the body is that of a task. See ``Engine.recover``.
+    """Schedules stalled instances: those in a shard, if the body is that of a task. Each other body counts as the
+    scheduler's, which may have been given one. See ``Engine.recover``.
 
     Returns: the number of scheduled instances, without those that other calls schedule.
 
     Raises:
-        InvalidRequest: the body is neither that of a task nor empty.
+        InvalidRequest: the body names a shard, but is not that of a task.
         Unavailable: try again.
     """
     store, now = engine.store, engine.clock.now()
     shards = [tuple(shard) for shard in store.shards] if isinstance(store, ShardedStore) else []
-    if body.strip():
+    if b'"shard"' in body:
         try:
             task = RecoverTask.model_validate_json(body)
         except ValidationError as error:

@@ -181,8 +181,27 @@ def test_one_shard_needs_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("body", [b"x", b"[]", b"{}", b'{"shard": [], "created_at": "2030-01-01T00:00:00Z"}', b"null"])
-def test_a_body_that_is_not_one_of_a_task_is_refused(tmp_path: Path, body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"", b"x", b"[]", b"{}", b"null", b'{"by": "the scheduler"}'])
+def test_each_other_body_is_that_of_the_scheduler(tmp_path: Path, body: bytes) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as w:
+            await w.recover(body)
+            assert len(w.tasks) == len(InShards.shards) - 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"shard"',
+        b'{"shard": [0]}',
+        b'{"shard": [], "created_at": "2030-01-01T00:00:00Z"}',
+        b'{"shard": [-1], "created_at": "2030-01-01T00:00:00Z"}',
+        b'{"shard": 0, "created_at": "2030-01-01T00:00:00Z"}',
+    ],
+)
+def test_a_body_with_a_shard_that_is_not_one_of_a_task_is_refused(tmp_path: Path, body: bytes) -> None:
     async def main() -> None:
         async with world(tmp_path) as w:
             with pytest.raises(InvalidRequest, match="the body of a task to '/recover' is invalid"):

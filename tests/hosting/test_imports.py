@@ -37,7 +37,7 @@ def test_the_import_of_main_loads_what_definitions_and_a_service_need() -> None:
     rooms = {".".join(name.split(".")[:2]) for name in loaded}
     assert not rooms & {"cloud_adapter.engine", "cloud_adapter.stores", "cloud_adapter.queues", "workflow_core.machine"}
     assert not rooms & {"workflow_core.execution", "workflow_core.diagrams", "workflow_core.library"}
-    assert not loaded & {"pydantic_settings", "cloud_adapter.http"}
+    assert "cloud_adapter.http" not in loaded
     assert not loaded & {"jwt", "cryptography", "google.api_core", "grpc", "cloud_adapter.http.problems"}
 
 
@@ -71,10 +71,9 @@ def test_what_was_made_meanwhile_counts_as_old(is_frozen: bool) -> None:
     try:
         if is_frozen:
             gc.freeze()
-        frozen = gc.get_freeze_count()
         with no_collection():
             made = [object()]
         assert any(each is made for each in gc.get_objects(generation=0)) is is_frozen
-        assert gc.get_freeze_count() == frozen
+        assert bool(gc.get_freeze_count()) is is_frozen
     finally:
         gc.unfreeze()
