@@ -59,7 +59,7 @@ class Caller:
     Attributes:
         callback: what it may send if it is a callback; it may then do nothing else.
         refusal: the last error with which the request was denied.
-        has_read: whether it was once decided that the principal may read the instance, or the responses to its events.
+        has_read: whether it was decided last that the principal may read the instance, or the responses to its events.
     """
 
     __slots__ = ("_is_sender_verified", "_webhook", "callback", "has_read", "principal", "ref", "refusal")
@@ -217,7 +217,7 @@ class Caller:
         Raises:
             InstanceNotFound, Unauthenticated: it may not.
         """
-        self._webhook = webhook
+        self._webhook, self.has_read = webhook, False
         self._is_sender_verified = any(self._is_verified(workflow, case) for case in verified)
         if self.callback is None and not self._is_sender_verified:
             self.check_read(workflow)

@@ -5,10 +5,10 @@ decisions wait). It stays so until another commit, which gives the instance anot
 kept session:
 
 * It is *assumed* that nobody has committed since. The next commit shows whether that is true, because it is compared
-  like any other. If it is not, everything that was decided is decided again, on what is stored. Until then, nothing is
-  answered, not even a refusal. A wrong assumption costs a commit that fails, so a session is only assumed if it is
-  probably right: not after a wrong one on the same instance, and if the store is shared by many machines, only for
-  ``SHARED``, and only if no work is due, which another process would do.
+  like any other. If it is not, or if the commit fails for another reason, everything that was decided is decided again,
+  on what is stored. Until then, nothing is answered, not even a refusal. A wrong assumption costs a commit that fails,
+  so a session is only assumed if it is probably right: not after a wrong one on the same instance, and if the store is
+  shared by many machines, only for ``SHARED``, and only if no work is due, which another process would do.
 * If a decision may be answered without a commit, the version is compared first. Only a store on the same machine can
   tell that much faster than it loads.
 

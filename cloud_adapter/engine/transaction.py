@@ -406,10 +406,12 @@ class Transactor:
             pass
         except Conflict:
             raise
-        except DuplicateKey as error:
-            await self._refuse_duplicates(changed, error)
-            return [verdict.item for verdict in held]
         except Exception as error:
+            if session.is_assumed and not isinstance(error, Unavailable):
+                return [verdict.item for verdict in held]  # the stored state may allow it, or a sender may not see this
+            if isinstance(error, DuplicateKey):
+                await self._refuse_duplicates(changed, error)
+                return [verdict.item for verdict in held]
             if len(changed) == 1 or isinstance(error, Unavailable):
                 for item in changed:
                     item.fail(error)
