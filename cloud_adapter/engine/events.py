@@ -342,14 +342,8 @@ class SendEvent(Decision):
         session.machine.set_time(now)  # the next timeouts count from now, not from the start of the handler
         thread, select = accepted.thread.id, accepted.thread.step
         settle(session, accepted)
-        session.note(
-            _EVENT,
-            now,
-            statement=event,
-            thread=thread,
-            duration_ms=milliseconds(started, now),
-            select=select,
-        )
+        took = milliseconds(started, now)
+        session.note(_EVENT, now, statement=event, thread=thread, duration_ms=took, select=select)
         self.records = records
         return response
 

@@ -24,22 +24,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from inspect import isawaitable
 from typing import Any
 
 from cloud_adapter.document import Instance
+from cloud_adapter.engine.awaited import Interrupted, awaited, busy
 from cloud_adapter.engine.commits import Committer, Reloaded, Superseded, no_turn
-from cloud_adapter.engine.decisions import ByItself, Contended, Decision, NotNow
+from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
 from cloud_adapter.engine.kept_events import KeptEvents
-from cloud_adapter.engine.line import CHECKED_SECONDS, Item, Line, Verdict
+from cloud_adapter.engine.line import Item, Line, Verdict
 from cloud_adapter.engine.recent_sessions import RecentSessions
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
 from cloud_adapter.errors import Busy, Conflict, DuplicateKey, InstanceNotFound, Unavailable
-from workflow_core import NewerVersion, UnknownStatement, WorkflowError
+from workflow_core import NewerVersion, UnknownStatement
 from workflow_core.records import record
 
 BATCH_BYTES_MAX = 500_000
@@ -59,10 +59,6 @@ LARGE_BATCH = 10
 
 LAX_BYTES_MIN = 4_000
 """From this size on, fields are checked once for each batch instead of once for each decision."""
-
-
-class Interrupted(Exception):
-    """A handler was interrupted and has to be called again later."""
 
 
 @record(eq=False)
@@ -222,7 +218,7 @@ class Transactor:
             self.line.items.remove(item)
         if not item.over:
             item.answer.cancel()
-            return self.busy() if item.waits is None else item.waits.error
+            return busy(self.ref) if item.waits is None else item.waits.error
         return item.answer.exception()
 
     async def _missing(self, item: Item, error: InstanceNotFound) -> None:
@@ -266,7 +262,7 @@ class Transactor:
             except NotNow:
                 return held, batch[number:]
             except Interrupted:
-                item.waits = NotNow(self.busy())
+                item.waits = NotNow(busy(self.ref))
                 self.line.put_last(item)
                 return [], batch[number + 1 :]
             if verdict is None:
@@ -321,50 +317,7 @@ class Transactor:
         answer = item.context.run(item.decision.decide, session, now)
         if not isawaitable(answer):
             return answer
-        task, check_at = item.begin(answer), now + timedelta(seconds=CHECKED_SECONDS)
-        try:
-            while not task.done():
-                await self._until_more(task, item, check_at)
-                if not task.done() and any(other.decision.urgent and not other.over for other in self.line.items):
-                    raise Interrupted
-            return await task
-        finally:
-            task.cancel()
-
-    async def _until_more(self, task: asyncio.Task[Any], item: Item, check_at: datetime) -> None:
-        """Waits until a handler has ended or a new decision has arrived. Refuses decisions that have waited too
-        long, and from ``check_at`` on those that their callers may not make."""
-        self.line.woken.clear()
-        if self.now() >= check_at and (unchecked := self.line.unchecked(item)):
-            with suppress(WorkflowError):  # if it cannot be loaded, they learn it when they decide
-                session = await self.committer.load(self.ref)
-                for other in unchecked:
-                    other.check(session)
-        max_wait, now = self.committer.options.max_wait, self.now()
-        behind = [other for other in self.line.items if other is not item and not other.over]
-        for other in behind:
-            if other.overdue_at(max_wait) <= now:
-                other.refuse(self._overtaken(other) if other.waits is None else other.waits.error)
-        seconds = [(other.overdue_at(max_wait) - now).total_seconds() for other in behind if not other.over]
-        if now < check_at and self.line.unchecked(item):
-            seconds.append((check_at - now).total_seconds())
-        sleeps = [self.committer.clock.sleep(min(seconds))] if seconds else []
-        waits = [asyncio.ensure_future(wait) for wait in (self.line.woken.wait(), *sleeps)]
-        try:
-            await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-    def busy(self) -> Busy:
-        """Returns the error for decisions that have waited for too long."""
-        return Busy(f"{self.ref} is busy with other requests; try again")
-
-    def _overtaken(self, item: Item) -> Busy:
-        """Returns the error for a decision that was never made, because the handler before it takes too long. A
-        deferrable one is then posted. If it was made, what it raised says whether that helps."""
-        busy = self.busy()
-        return Contended(str(busy)) if item.decision.defers else busy
+        return await awaited(self.committer, self.ref, self.line, item, answer, now)
 
     async def _put_off(self, item: Item, wait: NotNow) -> None:
         item.waits = wait

@@ -228,7 +228,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_E}events.py", "SendEvent._check_buffering", "raise caller.refused_event(event, refused)"),
         (f"{_E}line.py", "Item.check", "self.decision.is_unchecked = False"),
         (f"{_E}registry.py", "without", "if workflows.get(cls.__workflow_name__) is not cls:"),
-        (f"{_E}transaction.py", "Transactor._until_more", "seconds.append((check_at - now).total_seconds())"),
+        (f"{_E}awaited.py", "_until_more", "seconds.append((check_at - now).total_seconds())"),
     ),
     CALLBACKS: (
         (f"{_E}engine.py", "Engine._callback_url", "assert self.callbacks is not None"),
