@@ -100,6 +100,10 @@ class RecentSessions:
         session.load_fields()
         return session
 
+    def forget(self, ref: InstanceRef) -> None:
+        """Forgets the session of an instance, if one is kept."""
+        self._pop(ref)
+
     def was_wrong(self, ref: InstanceRef) -> None:
         """Records that an assumption about an instance was wrong."""
         now = self._clock.now()

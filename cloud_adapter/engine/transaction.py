@@ -157,7 +157,9 @@ class Transactor:
     async def _loaded(self, batch: Sequence[Item], current: Instance | None) -> Session:
         """Returns the stored instance for a batch, or what is assumed to be stored."""
         first, recent = batch[0].decision, None
-        if not (first.shows_history or current):
+        if first.shows_history or current:
+            self.recent.forget(self.ref)  # out of date after the next commit, if not already now
+        else:
             is_sure = any(item.decision.reads or item.decision.wants_events for item in batch)
             recent = await self.recent.take(self.ref, assumes=not is_sure)
         rewrite = first.rewrite if first.alone else None

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from cloud_adapter.engine.engine import Engine
+from cloud_adapter.engine.operations import Operation, Pause, Unpause
 from cloud_adapter.errors import InstanceNotFound, TooLarge
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.settings import Settings
+from tests.engine.harness import ID, World, in_world
 from workflow_core import Access, Action, On, Principal, S, Select, While, Workflow
 
 ANN, BOSS = (Principal(kind="user", id=id, roles=frozenset({"clerk"})) for id in ("ann", "boss"))
@@ -86,3 +88,18 @@ def test_a_repeated_request_still_gets_its_stored_response(tmp_path: Path) -> No
                 assert await engine.handle_event("ledger", "a", "Add", b"3", key="k", principal=ANN) == b"3"
 
     asyncio.run(run())
+
+
+@in_world(Ledger)
+async def test_nothing_is_assumed_of_an_instance_that_an_operation_of_the_same_process_has_changed(
+    world: World,
+) -> None:
+    one = world.process
+    await world.create()
+    await one.send("Add", 1)
+    operations: list[Operation] = [Pause(), Unpause()]
+    for operation in operations:
+        await world.finish(one.engine.operate("ledger", ID, operation))
+    with one.calls() as calls:
+        assert [await one.send("Add", 1) for _ in range(3)] == [2, 3, 4]
+    assert calls == ["load", "commit", "commit", "commit"]
