@@ -60,7 +60,10 @@ class Page:
 
 
 class Store(Protocol):
-    """Stores instances. A commit succeeds only if the stored version is the one that was loaded."""
+    """Stores instances. A commit succeeds only if the stored version is the one that was loaded.
+
+    No instance has a version twice, even if it is deleted and created again: a process may hold an earlier state.
+    """
 
     async def create(self, instance: Instance, key: KeyRecord | None = None) -> None:
         """Stores a new instance with its ``new_entries`` as its history and, in the same atomic write, the key.
