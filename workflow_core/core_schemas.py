@@ -6,7 +6,7 @@ names to nodes, for example of fields. This module does not depend on what is lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic_core import SchemaSerializer
@@ -31,22 +31,21 @@ def is_node(schema: Schema) -> bool:
     return isinstance(schema.get("type"), str)
 
 
-def parts(schema: Any) -> Iterator[Any]:
-    """Yields the direct parts of a node, a mapping or a list that may be or contain nodes."""
+def parts(schema: Any) -> Iterable[Any]:
+    """Returns the direct parts of a node, a mapping or a list that may be or contain nodes."""
     if isinstance(schema, dict):
-        of_node = is_node(schema)
-        yield from (part for key, part in schema.items() if not (of_node and key in NO_NODES))
-    elif isinstance(schema, (list, tuple)):
-        yield from schema
+        return [part for key, part in schema.items() if key not in NO_NODES] if is_node(schema) else schema.values()
+    return schema if isinstance(schema, (list, tuple)) else ()
 
 
 def nodes(schema: Any) -> Iterator[Schema]:
     """Yields all nodes and mappings of a core schema, the outer ones first, without following references."""
-    if isinstance(schema, dict):
-        yield schema
-    for part in parts(schema):
-        if isinstance(part, (dict, list, tuple)):
-            yield from nodes(part)
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+        waiting += reversed([inner for inner in parts(part) if isinstance(inner, (dict, list, tuple))])
 
 
 def stopping(schema: Any) -> Any:

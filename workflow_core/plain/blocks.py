@@ -34,7 +34,9 @@ def function_of(
     function, name = source.function, source.node.name
     inner: ast.stmt = _define(name, (source.self_name, *parameters), [copied(part) for part in body], source)
     if source.class_name:  # for private names, and so that super() finds its class
-        inner = _at(ast.ClassDef(source.class_name, [], [], [inner], []), source)
+        cls: ast.ClassDef = _at(ast.ClassDef(source.class_name, [], [], [], []), source)
+        cls.body.append(inner)
+        inner = cls
     cells = {name: types.CellType(value) for name, value in ({LOCALS: locals} | dict(constants)).items()}
     cells |= source.cells
     outer = _define("_", [cell for cell in cells if cell != "__class__"], [inner], source)
@@ -51,7 +53,8 @@ def function_of(
 
 def _define(name: str, parameters: Sequence[str], body: list[ast.stmt], source: Source) -> ast.FunctionDef:
     arguments = ast.arguments([], [ast.arg(parameter) for parameter in parameters], None, [], [], None, [])
-    made: ast.FunctionDef = _at(ast.FunctionDef(name, arguments, body, []), source)
+    made: ast.FunctionDef = _at(ast.FunctionDef(name, arguments, [], []), source)
+    made.body += body  # only now, because it has positions
     return made
 
 

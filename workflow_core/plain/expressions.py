@@ -13,7 +13,7 @@ from workflow_core.plain.flow import all_parts
 from workflow_core.plain.parts import RESULT, Branch, Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.syntax import assign, at, load
-from workflow_core.plain.usage import CONSTANT, after_first_items, comprehensions, own_nodes
+from workflow_core.plain.usage import COMPREHENSIONS, CONSTANT, after_first_items, own_nodes
 
 _LABEL_CHARS = 60
 _TAKING_CALLS = (vocabulary.gather, vocabulary.race, vocabulary.go, vocabulary.named)
@@ -100,8 +100,8 @@ class Reading:
                     raise mistake(node, "'del' of a local variable", "Assign None to it.")
                 if isinstance(node, ast.TryStar) and self.waits(frame, node):
                     raise mistake(node, "'except*' around an await is not supported", "Use except.")
-            for node in comprehensions(statement):
-                if any(self.waits(frame, part) for part in after_first_items(node)):
+                parts = after_first_items(node) if isinstance(node, COMPREHENSIONS) else ()
+                if any(self.waits(frame, part) for part in parts):
                     raise mistake(
                         node, "an await in a comprehension cannot be saved", "Use a for loop, or gather(*(...))."
                     )

@@ -17,7 +17,7 @@ CONSTANT = ".constant "
 """The start of the names under which compiled code finds objects that are known at import."""
 
 _SCOPES = (ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def is_hidden(name: str) -> bool:
@@ -255,10 +255,11 @@ def _parameters(arguments: ast.arguments) -> set[str]:
 
 def own_nodes(node: ast.AST) -> Iterable[ast.AST]:
     """Yields a node and all nodes inside, but not those in functions, classes and lambdas of their own."""
-    yield node
-    for inner in ast.iter_child_nodes(node):
-        if not isinstance(inner, _SCOPES):
-            yield from own_nodes(inner)
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += reversed([inner for inner in ast.iter_child_nodes(node) if not isinstance(inner, _SCOPES)])
 
 
 def is_read_outside(function: ast.AST, name: str) -> bool:
@@ -270,7 +271,7 @@ def is_read_outside(function: ast.AST, name: str) -> bool:
         if isinstance(node, (ast.For, ast.comprehension)) and name in _names(node.target):
             parts: list[ast.AST] = [node.iter, *(node.orelse if isinstance(node, ast.For) else ())]
             return any(map(visit, parts))
-        if isinstance(node, _COMPREHENSIONS) and any(name in _names(each.target) for each in node.generators):
+        if isinstance(node, COMPREHENSIONS) and any(name in _names(each.target) for each in node.generators):
             return visit(node.generators[0].iter)
         return any(map(visit, ast.iter_child_nodes(node)))
 
@@ -279,11 +280,6 @@ def is_read_outside(function: ast.AST, name: str) -> bool:
 
 def _names(target: ast.AST) -> set[str]:
     return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
-
-
-def comprehensions(node: ast.AST) -> Iterable[ast.AST]:
-    """Yields the comprehensions inside."""
-    return (inner for inner in own_nodes(node) if isinstance(inner, _COMPREHENSIONS))
 
 
 def after_first_items(node: Any) -> Iterable[ast.AST]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from workflow_core.program.cases import ActivitySpec, ChildSpec, SelectCase, WhenCase
@@ -23,7 +24,7 @@ def places_of(
     found: list[Any] = list(code)
     seen = set(map(id, found))
     for part in found:  # grows while it is iterated over
-        for slot in _slots(type(part)):
+        for slot in _slots(part.__class__):
             value = getattr(part, slot, None)
             if id(value) in names:
                 for name in names[id(value)]:
@@ -37,5 +38,6 @@ def places_of(
     return places
 
 
+@cache
 def _slots(cls: Any) -> tuple[str, ...]:
     return tuple(name for base in cls.__mro__ for name in vars(base).get("__slots__", ()))
