@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from workflow_core.adapters import JsonSchema, certainly_has_schema
+from workflow_core.adapters import JsonSchema
 from workflow_core.errors import DefinitionError
 from workflow_core.secret_values import has_secrets
 
@@ -14,13 +14,16 @@ _SINGLE = ("str", "int", "float", "bool")
 """Types that need no schema to be recognized."""
 
 
-def check_search_fields(where: str, cls: Any) -> None:
-    """Rejects names that are not fields, and fields whose values cannot be searched."""
+def check_search_fields(where: str, cls: Any, *, no_serializers: bool) -> None:
+    """Rejects names that are not fields, and fields whose values cannot be searched.
+
+    Args:
+        no_serializers: whether the class certainly has no serializers that change the types of its fields.
+    """
     if isinstance(cls.search_fields, str):
         raise DefinitionError(
             where, f"its search_fields is the text {cls.search_fields!r}", "Write a tuple: search_fields = ('a',)."
         )
-    no_serializers = certainly_has_schema(cls.__pydantic_core_schema__)
     for field in cls.search_fields:
         if field not in cls.model_fields:
             raise DefinitionError(where, f"its search field {field!r} is not a field", "Name fields of the model.")

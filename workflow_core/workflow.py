@@ -294,9 +294,12 @@ def _prepare(cls: type[Workflow], name: str | None, version: int | None) -> None
             raise DefinitionError(
                 where, f"{setting!r} has an annotation, which makes it a field", f"Write {setting} = ... without."
             )
+    is_certain = cls.__pydantic_complete__ and certainly_has_schema(cls.__pydantic_core_schema__)
     cls.__fields_schema__ = _schema(where, cls)
+    if not is_certain:
+        cls.__fields_schema__()
     if cls.search_fields:
-        check_search_fields(where, cls)
+        check_search_fields(where, cls, no_serializers=is_certain)
     check_access(where, cls)
     check_field_defaults(where, cls)
     scope = Scope(cls, is_plain=run is not None)
@@ -377,6 +380,4 @@ def _schema(where: str, cls: type[Workflow]) -> LateSchema:
                 "Use types that pydantic can convert to JSON, defined above the workflow.",
             ) from error
 
-    if not (cls.__pydantic_complete__ and certainly_has_schema(cls.__pydantic_core_schema__)):
-        schema()
     return schema

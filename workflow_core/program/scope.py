@@ -45,6 +45,8 @@ class Scope:
         self._name_of = {id(code): name for name, code in named}
         self._bound = _type_arguments(workflow)
         self._functions: dict[type, frozenset[int]] = {}
+        self._names: dict[type, dict[str, Any]] = {}
+        self._hints: dict[Any, dict[str, Any]] = {}
 
     def current(self, where: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns what the class has now in place of a function of the definition.
@@ -76,6 +78,8 @@ class Scope:
         function = unwrapped(function)
         if not inspect.isroutine(function):
             function = type(function).__call__
+        if function in self._hints:
+            return self._hints[function]
         try:
             hints = typing.get_type_hints(function, localns=self.names(function), include_extras=True)
         except (NameError, AttributeError, SyntaxError) as error:
@@ -88,7 +92,8 @@ class Scope:
             raise DefinitionError(
                 where, f"an annotation of its function is not a type: {error}", "Use types."
             ) from error
-        return {name: self._with_arguments(hint) for name, hint in hints.items()}
+        self._hints[function] = {name: self._with_arguments(hint) for name, hint in hints.items()}
+        return self._hints[function]
 
     def values(
         self, where: str, annotation: Any, mode: Literal["validation", "serialization"], names: Mapping[str, Any]
@@ -120,7 +125,7 @@ class Scope:
                 names |= {**(vars(base).get(ANNOTATION_NAMES, {}) if is_local else {}), base.__name__: base}
         for base in reversed(self.workflow.__mro__):
             if id(code) in self._functions_of(base):
-                names |= _names_of(base)
+                names |= self._names_of(base)
         return names | {parameter.__name__: parameter for parameter in getattr(code, "__type_params__", ())}
 
     def _functions_of(self, base: type) -> frozenset[int]:
@@ -129,6 +134,12 @@ class Scope:
             own = (own for value in own_attributes(base).values() for own in _codes(value))
             self._functions[base] = frozenset(id(inspect.unwrap(each)) for each in own)
         return self._functions[base]
+
+    def _names_of(self, base: type) -> dict[str, Any]:
+        """Returns the names that the body of a class defines for annotations."""
+        if base not in self._names:
+            self._names[base] = _names_of(base)
+        return self._names[base]
 
     def _with_arguments(self, hint: Any) -> Any:
         """Replaces ``Self``, and type variables of the class's bases by their arguments."""
