@@ -66,14 +66,16 @@ if not TYPE_CHECKING:
     record = _record
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class _Frozen:
+    """Without this text, ``dataclass`` would make one of the signature, which takes long."""
+
     field: int
 
 
-@dataclass
+@dataclass(init=False, repr=False, eq=False)
 class _Mutable:
-    pass
+    """As above."""
 
 
 _FROZEN, _MUTABLE = vars(_Frozen)["__dataclass_params__"], vars(_Mutable)["__dataclass_params__"]
