@@ -1,7 +1,5 @@
 """Reads settings from the environment; the settings by which instances are stored. Others are in ``settings.py``."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -15,8 +13,8 @@ from cloud_adapter.variables import PREFIX
 NO_KEYS = "none"
 """Says that secrets are stored without encryption."""
 
-_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
-_KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
+_KEY = r"[A-Za-z0-9_-]{43}="
+_KMS_KEY = r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+"
 
 
 def listed_keys(text: str) -> Sequence[str]:
@@ -102,7 +100,7 @@ class SecretSettings(EnvironmentSettings):
     @classmethod
     def _are_keys(cls, keys: SecretStr) -> SecretStr:
         for number, key in enumerate(listed_keys(keys.get_secret_value()), 1):
-            if not _KEY.fullmatch(key):
+            if not re.fullmatch(_KEY, key):
                 raise ValueError(
                     f"key {number} is not a key of 32 bytes in URL-safe base64: make one with `gorchestrate secret-key`"
                 )
@@ -111,6 +109,6 @@ class SecretSettings(EnvironmentSettings):
     @field_validator("kms_key")
     @classmethod
     def _is_key_name(cls, name: str) -> str:
-        if name and not _KMS_KEY.fullmatch(name):
+        if name and not re.fullmatch(_KMS_KEY, name):
             raise ValueError(f"{name!r} is not the name of a key: projects/P/locations/L/keyRings/R/cryptoKeys/K")
         return name

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-_ARGUMENT = re.compile(r"\.(.+)\.(\w+)")
-_RESULT = re.compile(r"\.(.+)\[\d*\]")
-_VALUE = re.compile(r"\.(.+) \d+")
+_ARGUMENT = r"\.(.+)\.(\w+)"
+_RESULT = r"\.(.+)\[\d*\]"
+_VALUE = r"\.(.+) \d+"
 
 
 def local_in_words(key: str) -> str:
@@ -16,11 +16,11 @@ def local_in_words(key: str) -> str:
         return f"the local {key!r}"
     if name == ".return":
         return f"the result of {section!r}"
-    if found := _RESULT.fullmatch(name):
+    if found := re.fullmatch(_RESULT, name):
         return f"a result of {found[1]!r}"
-    if found := _ARGUMENT.fullmatch(name):
+    if found := re.fullmatch(_ARGUMENT, name):
         return f"the argument {found[2]!r} of {found[1]!r}"
-    if _VALUE.fullmatch(name):
+    if re.fullmatch(_VALUE, name):
         return "a value in a statement with an await"
     return f"the items of {name[1:]!r}"
 
@@ -30,10 +30,10 @@ def instead_of_secret(key: str) -> str:
     name = key.rpartition("/")[2]
     if not name.startswith("."):
         return "Keep the secret in a field, and what else you need of it in another local."
-    if _RESULT.fullmatch(name):
+    if re.fullmatch(_RESULT, name):
         return "Await the call that returns it alone, and assign its result to a field."
-    if found := _ARGUMENT.fullmatch(name):
+    if found := re.fullmatch(_ARGUMENT, name):
         return f"Do not pass it: read the secret from a field in {found[1]!r}."
-    if _VALUE.fullmatch(name):
+    if re.fullmatch(_VALUE, name):
         return "Assign it to a field before the next await."
     return "Loop over a field that has them." if name != ".return" else "Assign it to a field instead of returning it."
