@@ -1,7 +1,5 @@
 """The settings, read from the environment and validated once at the start."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +9,7 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import NoDecode
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from cloud_adapter.callbacks import key_of
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
@@ -39,6 +37,8 @@ LAZY_SECONDS_MAX = 1_000_000_000
 
 class Settings(SecretSettings, IndexSettings):
     """Each field is the environment variable ``GORCHESTRATE_`` followed by its name in capitals."""
+
+    model_config = SettingsConfigDict(str_strip_whitespace=True)
 
     backend: Literal["embedded", "cloud"] = "embedded"
     """``embedded``: the database of ``db``, and a queue in this process. ``cloud``: Firestore and Cloud Tasks, or their
@@ -241,22 +241,13 @@ class Settings(SecretSettings, IndexSettings):
     @field_validator("rate_limit")
     @classmethod
     def _is_rate(cls, text: str) -> str:
-        text = text.strip()
         if text:
             RequestRate.parse(text)
         return text
 
-    @field_validator(
-        "project", "database", "location", "queue", "activity_queue", "worker_url", "tasks_account", "audience"
-    )
-    @classmethod
-    def _without_spaces(cls, text: str) -> str:
-        return text.strip()
-
     @field_validator("public_url", "worker_url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        url = url.strip()
         parts = urlsplit(url)
         if url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment):
             raise ValueError(f"{url!r} is not a URL such as https://example.com/orders")
@@ -266,10 +257,10 @@ class Settings(SecretSettings, IndexSettings):
     @classmethod
     def _without_slash(cls, url: str) -> str:
         # The worker compares the audience of tokens with this URL, so a trailing slash must not make a difference.
-        return url.strip().rstrip("/")
+        return url.rstrip("/")
 
     @model_validator(mode="after")
-    def _fits_its_backend(self) -> Settings:
+    def _fits_its_backend(self) -> Self:
         if self.worker_auth == "iam" and not {ON_CLOUD_RUN, TASKS_EMULATOR_VARIABLE} & set(os.environ):
             raise ValueError(
                 f"{PREFIX}WORKER_AUTH is iam: allowed only on Cloud Run, because nothing else checks signatures first"
