@@ -11,7 +11,7 @@ from typing import Any
 from cloud_adapter.document import Lease
 from cloud_adapter.engine import plan
 from cloud_adapter.engine.commits import Committer
-from cloud_adapter.engine.leases import Leases, TakeLease
+from cloud_adapter.engine.leases import Leases, Renewals, TakeLease
 from cloud_adapter.engine.plan import RELEASE, Change, Hold, LeasePolicy
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.steps import Stepper
@@ -50,10 +50,10 @@ def lease_not_taken_before_the_step(patch: Patch) -> None:
 
 @bug
 def lease_not_renewed(patch: Patch) -> None:
-    async def never(self: Leases, session: Session, *rest: Any, **hold: Any) -> None:
+    async def never(self: Renewals, session: Session, *rest: Any, **hold: Any) -> None:
         return None
 
-    patch.setattr(Leases, "_renew", never)
+    patch.setattr(Renewals, "_renew", never)
 
 
 @bug
