@@ -237,7 +237,7 @@ async def test_a_fault_at_each_call(world: World, error: type[BaseException], wh
         first.fault("*", nth, **{where: error(f"at call {nth}")})
         assert await run.whole() == EXPECTED, f"with a fault {where} call {nth}"
         hit = not first.wire.faults
-    assert nth > 40
+    assert nth > 35
 
 
 @pytest.mark.parametrize("seed", range(40))
