@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -56,7 +55,8 @@ class Catches:
             if isinstance(instruction, CodeOp):
                 return landed  # a ``raise`` of a plain definition, which the tree of the model has, too
             _, caught = self._by_execution.setdefault(id(machine.execution), (machine.execution, []))
-            told = copy(error)
+            told = type(error).__new__(type(error), *error.args)  # ``copy`` calls ``__init__``, which may take others
+            told.__dict__.update(vars(error))
             told.__notes__ = []  # which have the name of the statement in this revision
             caught.append(Catch(thread.id, instruction.name, told))
             return landed
