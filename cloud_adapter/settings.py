@@ -33,6 +33,7 @@ URL_VARIABLE, TOKEN_VARIABLE, TOKEN_COMMAND_VARIABLE = CLIENT_VARIABLES = (
 LAZY_SECONDS_MIN = 300
 """The shortest time after which timers may be lazy: recovery creates their tasks two minutes ahead."""
 LAZY_SECONDS_MAX = 1_000_000_000
+"""The longest one, about 30 years. Times far beyond cannot be added to a date."""
 
 
 class Settings(SecretSettings, IndexSettings):

@@ -127,6 +127,7 @@ def _match_args(cls: Any) -> tuple[str, ...]:
 _Names = dict[str, Any]
 
 _SHARED_CALLS_MAX = 16
+"""How many objects of a class the shared ``__init__`` makes before that of the class is compiled."""
 
 
 class _Factory:

@@ -220,9 +220,9 @@ class Committer:
         assert change.instance.document is not None
         session.chars = len(change.instance.fields) + len(change.instance.document["execution"])
         writer: Writer = self.store
-        is_whole = self._transactional is not None  # the commit does all of it
-        if self._transactional is not None:
-            writer = self._transactional.writer(change.create, change.delete)
+        transactional = self._transactional  # its commits create and delete the tasks, too
+        if transactional is not None:
+            writer = transactional.writer(change.create, change.delete)
         elif change.create:
             await concurrently(self.queue.create, change.create, self.queue.calls_max)
         if change.leases and change.create:
@@ -236,11 +236,11 @@ class Committer:
             tell()
             raise
         except (Conflict, DuplicateKey, InstanceExists):
-            if not is_whole:
+            if transactional is None:
                 await self._delete(change.instance, change.own_names)
             raise
         tell()
-        if change.delete and not is_whole:
+        if change.delete and transactional is None:
             await self._delete(change.instance, change.delete)
 
     async def _delete(self, instance: Instance, names: Sequence[str]) -> None:

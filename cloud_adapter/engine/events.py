@@ -169,7 +169,7 @@ class SendEvent(Decision):
         signature = accepted.case.signature
         assert signature is not None
         value = signature.validate_json(event, request.body)
-        if isinstance(accepted.case, HandlerCase) and not (session.is_fresh and not session.is_assumed):
+        if isinstance(accepted.case, HandlerCase) and (session.is_assumed or not session.is_fresh):
             raise ByItself  # the handler may be asynchronous
         self.span.set(thread=accepted.thread.id, statement=accepted.thread.step, pc=session.execution.pc)
         started = self.clock.now()

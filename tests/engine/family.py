@@ -7,10 +7,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from cloud_adapter.document import Instance
 from cloud_adapter.history import HistoryEntry
 from cloud_adapter.options import EngineOptions
-from tests.engine.harness import ID, Gate, World, nothing, write
+from cloud_adapter.ports import Task
+from tests.engine.harness import ID, Gate, Killed, World, nothing, write
 from workflow_core import (
     Child,
     ErrorInfo,
@@ -104,6 +107,17 @@ async def entries(world: World, *kinds: str, workflow: str = "mother", id: str =
 async def grow(world: World, id: str = "kid-1") -> None:
     """Ends a child; its cleanup and its report to the parent are not delivered yet."""
     await world.finish(world.process.engine.handle_event("kid", id, "Grow"))
+
+
+async def start_and_die(world: World) -> Task:
+    """Lets a process die after it has created a child, and before it noted that. Returns the task that it did."""
+    dying = world.start()
+    dying.fault("create", after=Killed())
+    (task,) = world.queue.resumes
+    with pytest.raises(Killed):
+        await world.finish(dying.perform(task))
+    dying.die()
+    return task
 
 
 async def change(world: World, workflow: str, id: str, **fields: Any) -> None:

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from cloud_adapter.engine.operations import Cancel, Goto, Pause, SetFields, Unpause
-from tests.engine.family import HOUR, OPTIONS, Kid, Mother, change, entries, grow, kid, link, operate
-from tests.engine.harness import ID, Killed, World, in_world, nothing
+from tests.engine.family import HOUR, OPTIONS, Kid, Mother, change, entries, grow, kid, link, operate, start_and_die
+from tests.engine.harness import ID, World, in_world, nothing
 from tests.waits import the
 from workflow_core import (
     Child,
@@ -74,12 +74,7 @@ async def test_an_end_that_comes_before_its_start_is_known_waits_for_it(world: W
     """The parent's process died after it had created the child, and before it noted that. While its lease lasts, the
     end is posted to the inbox; later, it is reported again."""
     await world.create()
-    dying = world.start()
-    dying.fault("create", after=Killed())
-    (task,) = world.queue.resumes
-    with pytest.raises(Killed):
-        await world.finish(dying.perform(task))
-    dying.die()
+    task = await start_and_die(world)
     del world.queue.tasks[task.name]
     await world.clock.advance(30 if is_leased else 61)
     await grow(world)
@@ -159,11 +154,7 @@ async def test_whose_parent_is_gone_or_waits_for_no_child_there_has_told_it(
 async def unreadable(world: World) -> None:
     """The parent has created its child, and cannot find out: its process died, and the child cannot be loaded."""
     await world.create()
-    dying = world.start()
-    dying.fault("create", after=Killed())
-    with pytest.raises(Killed):
-        await world.finish(dying.perform(world.queue.resumes[0]))
-    dying.die()
+    await start_and_die(world)
     world.queue.tasks.clear()
     await change(world, "kid", "kid-1", number="no number")
     await world.clock.advance(60)

@@ -13,8 +13,8 @@ import pytest
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from gorchestrate.testing.clock import ManualClock
-from tests.engine.family import Kid, entries, grow, link
-from tests.engine.harness import ID, Gate, Killed, World, check_idle, in_world, nothing
+from tests.engine.family import Kid, entries, grow, link, start_and_die
+from tests.engine.harness import ID, Gate, World, check_idle, in_world, nothing
 from tests.waits import the
 from workflow_core import (
     Activity,
@@ -285,12 +285,7 @@ async def test_the_end_of_a_child_is_posted(world: World) -> None:
 async def test_the_end_of_a_child_whose_start_is_not_known_is_posted_and_waits_for_it(world: World) -> None:
     await world.started()
     await world.send("Begin")
-    dying = world.start()
-    dying.fault("create", after=Killed())
-    (task,) = world.queue.resumes
-    with pytest.raises(Killed):
-        await world.finish(dying.perform(task))
-    dying.die()
+    task = await start_and_die(world)
     del world.queue.tasks[task.name]
     await world.clock.advance(61)
     sending = await handling(world)

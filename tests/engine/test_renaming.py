@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cloud_adapter.engine.refs import InstanceRef
-from tests.engine.harness import ID, Killed, World, article, in_world, nothing, write
+from tests.engine.family import start_and_die
+from tests.engine.harness import ID, World, article, in_world, nothing, write
 from workflow_core import (
     Activity,
     ActivityContext,
@@ -208,11 +209,7 @@ async def test_the_end_of_a_child_that_was_started_under_the_old_name(world: Wor
 @in_world(whole("child"), Part)
 async def test_a_start_that_is_repeated_under_the_new_name_finds_its_child(world: World) -> None:
     await world.create()
-    dying = world.start()
-    dying.fault("create", after=Killed())
-    with pytest.raises(Killed):
-        await world.finish(dying.perform(world.queue.resumes[0]))
-    dying.die()
+    await start_and_die(world)
     await world.clock.advance(61)
     new = world.start(whole("ask", renamed_from="child"), Part)
     await world.deliver(new)

@@ -262,7 +262,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_M}values.py", "Frame.pass_up", "parent = self._machine.execution.thread(self._thread.parent)"),
     ),
     TRANSACTIONAL: (
-        (f"{_E}commits.py", "Committer._apply", "writer = self._transactional.writer(change.create, change.delete)"),
+        (f"{_E}commits.py", "Committer._apply", "writer = transactional.writer(change.create, change.delete)"),
     ),
     REPLACED: (
         (f"{_M}state.py", "program_of", "raise UnknownStatement("),
