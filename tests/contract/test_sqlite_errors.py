@@ -429,73 +429,7 @@ def test_all_writes_that_wait_are_made_before_the_store_closes(path: Path) -> No
     asyncio.run(asyncio.wait_for(main(), 20))
 
 
-# --- files that are deleted or replaced while they are open -----------------------------------
-
-
-FILES = ("", "-wal", "-shm")
-"""The suffixes of the three files of an open database."""
-
-
-def lose(path: Path, suffixes: Sequence[str], *, replace: bool) -> None:
-    """Deletes files of a database, or puts copies in their places."""
-    for suffix in suffixes:
-        file, copy = path.with_name(path.name + suffix), path.with_name("copy")
-        copy.write_bytes(file.read_bytes())  # before the file is deleted, so that it gets another number
-        file.unlink()
-        if replace:
-            copy.rename(file)
-
-
-@pytest.mark.parametrize("replace", [False, True])
-@pytest.mark.parametrize("suffixes", [FILES, [""], ["-wal"]])
-def test_files_that_are_deleted_or_replaced_while_they_are_open_are_noticed(
-    path: Path, suffixes: Sequence[str], replace: bool
-) -> None:
-    async def work(store: SqliteStore) -> None:
-        (instance,) = await created(store, 1)
-        lose(path, suffixes, replace=replace)
-        calls: list[Callable[[], Awaitable[object]]] = [
-            lambda: store.load("pizza", "order-0"),
-            lambda: store.load_key("pizza", "order-0", "key-1", NOW),
-            lambda: store.list("pizza"),
-            lambda: store.due(NOW),
-            lambda: store.create(an_instance("order-1"), a_key()),
-            lambda: store.commit(changed(instance)),
-            lambda: store.post(an_entry()),
-            lambda: store.ping(),
-        ]
-        how = "replaced" if replace else "deleted"
-        for call in calls:
-            with pytest.raises(Unavailable, match=f"{how} while the database was in use: stop the process"):
-                await call()
-
-    use(path, work)
-
-
-@pytest.mark.parametrize("size", [1, connections.LARGE_BYTES])
-def test_a_write_during_which_the_file_is_deleted_is_unavailable(path: Path, size: int) -> None:
-    async def work(store: SqliteStore) -> None:
-        def delete(connection: sqlite3.Connection) -> None:
-            connection.execute("CREATE TABLE another (id)")
-            path.unlink()
-
-        with pytest.raises(Unavailable, match="deleted while the database was in use"):
-            await store.connections.write(delete, statements=1, size=size)
-
-    use(path, work)
-
-
-def test_a_file_that_is_deleted_while_it_is_opened_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_both = connections._open_both
-
-    def delete(*arguments: Any) -> Any:
-        opened = open_both(*arguments)
-        path.unlink()
-        return opened
-
-    monkeypatch.setattr(connections, "_open_both", delete)
-    with nothing_stays_open(), pytest.raises(Unavailable, match="deleted while"):
-        SqliteStore(path)
+# --- permissions of the files ------------------------------------------------------------------
 
 
 def test_only_the_owner_may_read_the_files(path: Path) -> None:

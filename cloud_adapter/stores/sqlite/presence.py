@@ -2,15 +2,24 @@
 
 An open file outlives its name. Without this check, a process would continue to write to a deleted file, acknowledge
 each write, and lose all of them when it ends. The write-ahead log is checked too, because it holds the latest commits.
+
+Theory of operation. A file that is deleted or replaced changes the time of its folder. While that time is the same, the
+files need no look. A look at each of them, after each commit, would be dear: since Linux 6.13, a file whose times were
+read gets new, exact times with its next write, which makes the next commit a third slower. The clocks of file systems
+tick, some only once in two seconds. So a time proves nothing until it is ``SETTLED_SECONDS`` old.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from cloud_adapter.errors import Unavailable
+
+SETTLED_SECONDS = 3.0
+"""From this age on, the time of a folder is certain to change if something in the folder changes."""
 
 _Identity = tuple[int, int]
 
@@ -27,8 +36,10 @@ class OpenFiles:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        names = (os.fspath(path), f"{path}-wal")
-        self._files: Mapping[str, _Identity] = {name: self._identity(name) for name in names}
+        real = os.path.realpath(path)  # SQLite follows links, and keeps the log beside the file
+        self._folder = os.path.dirname(real)
+        self._looked: tuple[int, ...] = ()  # the folder when the files were last looked at
+        self._files: Mapping[str, _Identity] = {name: self._identity(name) for name in (real, f"{real}-wal")}
 
     def check(self) -> None:
         """Checks that the files are still the ones that were opened. Takes a few microseconds.
@@ -36,18 +47,27 @@ class OpenFiles:
         Raises:
             Unavailable: one of them was deleted or replaced. What is written from then on is lost.
         """
+        found = self._stat(self._folder)
+        folder = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+        if folder == self._looked:
+            return
         for name, opened in self._files.items():
             if self._identity(name) != opened:
                 raise self._gone(name, "replaced")
+        if time.time() - max(found.st_mtime, found.st_ctime) > SETTLED_SECONDS:
+            self._looked = folder
 
     def _identity(self, name: str) -> _Identity:
+        found = self._stat(name)
+        return found.st_dev, found.st_ino
+
+    def _stat(self, name: str) -> os.stat_result:
         try:
-            found = os.stat(name)
+            return os.stat(name)
         except FileNotFoundError:
             raise self._gone(name, "deleted") from None
         except OSError as error:
             raise Unavailable(f"could not check the database {self._path}: {error}") from error
-        return found.st_dev, found.st_ino
 
     def _gone(self, name: str, how: str) -> Unavailable:
         return Unavailable(
