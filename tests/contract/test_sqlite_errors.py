@@ -16,13 +16,13 @@ import pytest
 
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import SettingsError, Unavailable
-from cloud_adapter.stores.sqlite import connections
+from cloud_adapter.stores.sqlite import connections, opening
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.contract.held_writes import held
 from tests.contract.store_contract import NOW, SECOND, a_key, an_entry, an_instance, changed
 from tests.open_files import nothing_stays_open
 
-PAGE = connections.PAGE_BYTES
+PAGE = opening.PAGE_BYTES
 
 Work = Callable[[SqliteStore], Awaitable[None]]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cloud_adapter.errors import Unavailable
-from cloud_adapter.stores.sqlite import connections, presence
+from cloud_adapter.stores.sqlite import connections, opening, presence
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.contract.store_contract import NOW, a_key, an_entry, an_instance, changed
 from tests.contract.test_sqlite_errors import created, use
@@ -81,14 +81,14 @@ def test_a_write_during_which_the_file_is_deleted_is_unavailable(path: Path, siz
 
 
 def test_a_file_that_is_deleted_while_it_is_opened_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_both = connections._open_both
+    open_both = opening.open_both
 
     def delete(*arguments: Any) -> Any:
         opened = open_both(*arguments)
         path.unlink()
         return opened
 
-    monkeypatch.setattr(connections, "_open_both", delete)
+    monkeypatch.setattr("cloud_adapter.stores.sqlite.connections.open_both", delete)
     with nothing_stays_open(), pytest.raises(Unavailable, match="deleted while"):
         SqliteStore(path)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_adapter.stores.sqlite import connections, schema
+from cloud_adapter.stores.sqlite import connections, opening, schema
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.contract.held_writes import held
 from tests.contract.store_contract import an_instance
@@ -58,6 +58,30 @@ def test_a_few_writes_are_made_in_the_event_loop_in_one_transaction(path: Path) 
         assert await places(store, connections.HERE_TOGETHER_MAX) == {"here"}
         assert queries.count("COMMIT") == 1
         assert await places(store, 1) == {"here"}
+
+    use(path, work)
+
+
+def test_a_write_is_made_at_once_if_the_round_before_had_only_one(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        made: list[str] = []
+
+        def write(name: str) -> asyncio.Future[None]:
+            return asyncio.ensure_future(store.connections.write(lambda _: made.append(name), statements=1))
+
+        async def made_by(*writes: asyncio.Future[None]) -> Sequence[Sequence[str]]:
+            """What is made when the writes have begun, and in the end."""
+            begun: list[str] = []
+            asyncio.get_running_loop().call_soon(lambda: begun.extend(made))
+            await asyncio.gather(*writes)
+            both = begun, made.copy()
+            made.clear()
+            return both
+
+        assert await made_by(write("a")) == ([], ["a"])
+        assert await made_by(write("b"), write("c")) == (["b"], ["b", "c"])
+        assert await made_by(write("d")) == ([], ["d"])
+        assert await made_by(write("e")) == (["e"], ["e"])
 
     use(path, work)
 
@@ -138,7 +162,7 @@ def test_now_and_then_the_thread_makes_writes_and_empties_the_write_ahead_log(
 
     async def work(store: SqliteStore) -> None:
         assert await store.connections.read(pages_max) == 0, "it would hold up the event loop"
-        assert await store.connections.run(pages_max) == connections.WAL_BYTES // connections.PAGE_BYTES
+        assert await store.connections.run(pages_max) == opening.WAL_BYTES // opening.PAGE_BYTES
         await store.connections.run(lambda connection: connection.execute("PRAGMA wal_autocheckpoint = 10").fetchone())
         for _ in range(5):
             assert [await places(store, 1) for _ in range(21)] == [{"here"}] * 20 + [{"thread"}]
@@ -165,8 +189,8 @@ def test_a_file_keeps_its_page_size_and_the_write_ahead_log_has_the_same_size(
             return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
         pages, most = await store.connections.run(sizes)
-        assert pages == (page_bytes or connections.PAGE_BYTES)
-        assert pages * most == pytest.approx(connections.WAL_BYTES, rel=0.01)
+        assert pages == (page_bytes or opening.PAGE_BYTES)
+        assert pages * most == pytest.approx(opening.WAL_BYTES, rel=0.01)
 
     use(path, work)
 

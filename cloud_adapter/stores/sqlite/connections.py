@@ -1,15 +1,15 @@
-"""The two connections to the file: how they are opened and closed, who uses them, and the writes that wait for them.
+"""The two connections to the file: who uses them, and the writes that wait for them.
 
-This module handles how SQLite opens, locks and fails. It contains no queries: callers pass in the work to run on a
-connection.
+This module contains no queries: callers pass in the work to run on a connection. ``opening.py`` opens them.
 
 Theory of operation. One connection is used by a thread only. It waits for the disk and for other processes without
 blocking an event loop, and reads lists. The other connection is used in the event loop, so it never waits for another
 process. It reads single rows, which takes about 30 µs, and makes short writes if the disk is fast.
 
 A write joins a queue. At the end of the round of the event loop, all writes that have gathered are made in one
-transaction. To pass them to the thread and back takes longer than a fast disk needs, so the event loop makes them
-itself, unless one of these is the case. Then the thread makes them:
+transaction. If the last round had one write only, the first write of the next one is made at once, because no other is
+expected: this saves its caller a round. To pass writes to the thread and back takes longer than a fast disk needs, so
+the event loop makes them itself, unless one of these is the case. Then the thread makes them:
 
 * The thread is at work. While it waits for the disk, the writes of its next turn gather.
 * The last commits in the event loop have taken long: the disk is slow, or others use it.
@@ -28,19 +28,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cloud_adapter.errors import SettingsError, Unavailable
+from cloud_adapter.errors import Unavailable
+from cloud_adapter.stores.sqlite.opening import close_both, close_opened, is_busy, open_both
 from cloud_adapter.stores.sqlite.presence import OpenFiles
-from cloud_adapter.stores.sqlite.schema import create_or_upgrade
 from cloud_adapter.stores.sqlite.thread import OneThread
 from cloud_adapter.stores.sqlite.transactions import Write, write_together
 
@@ -65,13 +63,6 @@ HERE_AVERAGED = 10
 
 SLOW_SECONDS = 1.0
 
-PAGE_BYTES = 1_024
-"""The size of a page of a new file. A commit appends each page that it has changed to the write-ahead log. An event
-changes a few bytes in each of four indexes and tables, so small pages make the log a third as long."""
-
-WAL_BYTES = 4_000_000
-"""From this size on, the write-ahead log is copied to the file."""
-
 Results = tuple[Sequence[Write], Mapping[Write, BaseException]]
 """Writes that were made, and the errors of those that failed."""
 
@@ -79,8 +70,6 @@ Ended = asyncio.Future[None]
 """Done when the results of a turn were told."""
 
 _T = TypeVar("_T")
-
-_WAL_RETRY_SECONDS = 0.005
 
 
 class Connections:
@@ -101,19 +90,21 @@ class Connections:
         self._writes: deque[Write] = deque()
         self._is_due = False  # a turn of the thread is requested, and has not begun
         self._gathers_in: asyncio.AbstractEventLoop | None = None  # at the end of its round, what waits is written
+        self._in_round = 0  # the number of writes in this round
+        self._is_alone = False  # the last round had one write
         self._last: asyncio.Future[Any] | None = None  # what was requested of the thread last
         self._made_here = 0
         self._seconds_here = 0.0  # the average of a commit
         self._slow_until = 0.0
         self._thread = OneThread("sqlite-store")
         self._turns = _Turns(self._thread)
-        opening = self._thread.submit(_open_both, path, busy_timeout_ms)
+        opening = self._thread.submit(open_both, path, busy_timeout_ms)
         try:
             self._writer, self._here = opening.result()
             self._files = OpenFiles(path)
         except BaseException:
             # An interrupt may arrive while the thread opens the file, or just after.
-            self._thread.submit(_close_opened, opening)
+            self._thread.submit(close_opened, opening)
             self._thread.shutdown()
             raise
 
@@ -132,7 +123,7 @@ class Connections:
         try:
             return work(self._here)
         except sqlite3.Error as error:
-            if not _is_busy(error):
+            if not is_busy(error):
                 raise self._unusable(error) from error
         return await self.run(work)  # rare: another process is recovering the file, so the thread waits for it
 
@@ -152,9 +143,12 @@ class Connections:
             self._request(loop, self._write, self._writer, [write])
         else:
             self._writes.append(write)
+            self._in_round += 1
             if self._gathers_in is not loop:  # another event loop may have ended in the middle of its round
-                self._gathers_in = loop
+                self._gathers_in, self._in_round = loop, 1
                 loop.call_soon(self._gathered, loop)
+                if self._is_alone:
+                    self._write_waiting(loop)
         try:
             await write.done
         except sqlite3.Error as error:
@@ -166,7 +160,7 @@ class Connections:
             return
         self._closed = True
         self._request_turn(asyncio.get_running_loop())
-        ending = self._thread.submit(_close_both, self._writer, self._here)
+        ending = self._thread.submit(close_both, self._writer, self._here)
         self._thread.shutdown(wait=False)
         try:
             # Closing continues even if the caller is cancelled.
@@ -176,8 +170,13 @@ class Connections:
         self._thread.shutdown()
 
     def _gathered(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ends a round: makes the writes that wait."""
+        self._gathers_in, self._is_alone = None, self._in_round == 1
+        if self._writes:
+            self._write_waiting(loop)
+
+    def _write_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         """Makes the writes that wait, here or in the thread."""
-        self._gathers_in = None
         last, count = self._last, len(self._writes)
         is_idle = last is None or last.done() or last.get_loop() is not loop
         is_short = count <= HERE_TOGETHER_MAX and self._made_here < HERE_IN_A_ROW
@@ -188,7 +187,7 @@ class Connections:
         """Makes the writes that wait. Returns False if it has made none, because another process holds the lock."""
         started = loop.time()
         writes, failures = self._write(self._here, self._taken())
-        if any(_is_busy(error) for error in failures.values()):
+        if any(is_busy(error) for error in failures.values()):
             self._writes.extendleft(reversed(writes))
             return False
         self._made_here += len(writes)
@@ -296,100 +295,3 @@ def _tell_others(
         if other is not loop:
             with contextlib.suppress(RuntimeError):  # it has ended, and nobody waits in it any more
                 other.call_soon_threadsafe(_tell, other, writes, failures)
-
-
-# --- opening and closing ---------------------------------------------------------------------
-
-
-def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
-    connection: sqlite3.Connection | None = None
-    try:
-        _create_private(path)
-        connection = sqlite3.connect(path, timeout=busy_timeout_ms / 1000, isolation_level=None)
-        # Texts are read as bytes, so that a text that is not UTF-8 fails only its own document, not the whole query.
-        connection.text_factory = bytes
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # no effect on an existing file
-        create_or_upgrade(connection, path)
-        _write_ahead(connection, busy_timeout_ms)
-        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_BYTES // page_bytes}")
-        connection.execute("PRAGMA schema_version").fetchone()  # the first read creates the write-ahead log
-    except BaseException as error:
-        if connection is not None:
-            connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise _open_error(path, error) from error
-        raise
-    return connection
-
-
-def _create_private(path: Path) -> None:
-    """Creates a missing file that only its owner may read. SQLite gives the files beside it the same permissions."""
-    with contextlib.suppress(OSError):  # SQLite reports it
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-
-
-def _open_both(path: Path, busy_timeout_ms: int) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    """Opens the connection of the thread, and the one of the event loop."""
-    connection = _open(path, busy_timeout_ms)
-    try:
-        timeout = busy_timeout_ms / 1000  # another process may have a lock for a moment, because it opens the file too
-        here = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
-        here.text_factory = bytes
-        here.execute("PRAGMA synchronous = FULL")
-        here.execute("PRAGMA wal_autocheckpoint = 0")
-        here.execute("PRAGMA busy_timeout = 0")
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise _open_error(path, error) from error
-        raise
-    return connection, here
-
-
-def _close_opened(opening: Future[tuple[sqlite3.Connection, sqlite3.Connection]]) -> None:
-    if opening.exception() is None:
-        _close_both(*opening.result())
-
-
-def _close_both(connection: sqlite3.Connection, here: sqlite3.Connection) -> None:
-    here.close()
-    connection.close()
-
-
-def _write_ahead(connection: sqlite3.Connection, busy_timeout_ms: int) -> None:
-    # Here SQLite ignores the busy timeout: it reports "locked" immediately instead of waiting for other processes.
-    deadline = time.monotonic() + busy_timeout_ms / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            return
-        except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() >= deadline:
-                raise
-            time.sleep(_WAL_RETRY_SECONDS)
-
-
-def _open_error(path: Path, error: sqlite3.Error) -> SettingsError | Unavailable:
-    code = _primary_code(error)
-    if code == sqlite3.SQLITE_NOTADB:
-        return SettingsError(f"{path} is not a SQLite database: name another file, or delete this one")
-    if code == sqlite3.SQLITE_CORRUPT:
-        return SettingsError(f"the database {path} is damaged ({error}): restore it from a backup, or delete it")
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-        if not os.path.isdir(path.parent):
-            return SettingsError(f"the database {path} cannot be created: create the directory {path.parent} first")
-        return SettingsError(
-            f"the database {path} cannot be written ({error}): name a file that this user may write, in a directory "
-            f"that this user may write"
-        )
-    return Unavailable(f"SQLite could not open {path}: {error}")
-
-
-def _is_busy(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and _primary_code(error) == sqlite3.SQLITE_BUSY
-
-
-def _primary_code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
