@@ -189,23 +189,23 @@ def test_a_full_file_fails_the_large_write_and_the_store_goes_on(path: Path) -> 
     use(path, work)
 
 
-@pytest.mark.parametrize("statements", [1, 2])
-def test_a_defect_in_one_write_harms_no_other(path: Path, statements: int) -> None:
+@pytest.mark.parametrize("deletes", [False, True])
+def test_a_defect_in_one_write_harms_no_other(path: Path, deletes: bool) -> None:
     async def work(store: SqliteStore) -> None:
         loaded = await created(store, 2)
 
         def defect(connection: sqlite3.Connection) -> None:
-            if statements > 1:
+            if deletes:
                 connection.execute("DELETE FROM instances")
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await store.connections.write(defect, statements=statements)
+            await store.connections.write(defect)
         check_nothing_is_open(path)
         results = await together(
             store,
             store.commit(changed(loaded[0])),
-            store.connections.write(defect, statements=statements),
+            store.connections.write(defect),
             store.commit(changed(loaded[1])),
         )
         assert results == ["Instance", "ZeroDivisionError", "Instance"]

@@ -75,7 +75,7 @@ def test_a_write_during_which_the_file_is_deleted_is_unavailable(path: Path, siz
             path.unlink()
 
         with pytest.raises(Unavailable, match="deleted while the database was in use"):
-            await store.connections.write(delete, statements=1, size=size)
+            await store.connections.write(delete, size=size)
 
     use(path, work)
 

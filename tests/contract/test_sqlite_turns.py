@@ -47,7 +47,7 @@ async def places(store: SqliteStore, count: int, *, size: int = 0) -> set[str]:
         connection.execute("DELETE FROM inbox")
         found.add("here" if threading.current_thread() is threading.main_thread() else "thread")
 
-    await asyncio.gather(*(store.connections.write(work, statements=1, size=size) for _ in range(count)))
+    await asyncio.gather(*(store.connections.write(work, size=size) for _ in range(count)))
     return found
 
 
@@ -67,7 +67,7 @@ def test_a_write_is_made_at_once_if_the_round_before_had_only_one(path: Path) ->
         made: list[str] = []
 
         def write(name: str) -> asyncio.Future[None]:
-            return asyncio.ensure_future(store.connections.write(lambda _: made.append(name), statements=1))
+            return asyncio.ensure_future(store.connections.write(lambda _: made.append(name)))
 
         async def made_by(*writes: asyncio.Future[None]) -> Sequence[Sequence[str]]:
             """What is made when the writes have begun, and in the end."""

@@ -24,12 +24,6 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
     ): "the parent of a live branch is live",
     (
         "cloud_adapter/stores/sqlite/store.py",
-        "SqliteStore.create",
-        "await self.connections.write(work, statements=1 if key is None else 3)",
-        "await self.connections.write(work, statements=1 if key is None else 4)",
-    ): "only whether it is one statement matters",
-    (
-        "cloud_adapter/stores/sqlite/store.py",
         "SqliteStore.list",
         "lambda connection: _readable(connection, query, parameters, limit + 1)",
         "lambda connection: _readable(connection, query, parameters, limit + 2)",

@@ -127,18 +127,18 @@ class Connections:
                 raise self._unusable(error) from error
         return await self.run(work)  # rare: another process is recovering the file, so the thread waits for it
 
-    async def write(self, work: Callable[[sqlite3.Connection], object], *, statements: int, size: int = 0) -> None:
+    async def write(self, work: Callable[[sqlite3.Connection], object], *, size: int = 0) -> None:
         """Runs ``work`` in a transaction, together with the other writes that wait. If the call is cancelled while its
         write still waits, nothing is written.
 
         Args:
-            work: executes the statements. A single statement must write nothing if it raises. If another process holds
-                the lock, it is called again.
+            work: executes the statements. It is called again if another process holds the lock, or if another write of
+                the transaction raises an error.
             size: the approximate number of bytes to write.
         """
         self._check_open()
         loop = asyncio.get_running_loop()
-        write = Write(work, statements == 1, loop.create_future())
+        write = Write(work, loop.create_future())
         if size >= LARGE_BYTES:
             self._request(loop, self._write, self._writer, [write])
         else:

@@ -151,8 +151,7 @@ class SqliteStore:
             if key is not None:
                 _insert_key(connection, instance.workflow, instance.id, key, instance.execution.updated_at)
 
-        count = 1 + len(document["entries"]) + (0 if key is None else 2)
-        await self.connections.write(work, statements=count)
+        await self.connections.write(work)
 
     async def load(self, workflow: str, id: str, *, history: bool = False) -> Instance:
         """See ``ports.Store.load``."""
@@ -196,16 +195,15 @@ class SqliteStore:
             if taken:
                 connection.executemany(_DELETE_ENTRY, _names(taken))
 
-        size = len(instance.fields) + len(str(row[COLUMNS.index("execution")]))
-        count = 1 + len(document["entries"]) + replaces + 2 * len(keys) + len(taken)
-        await self.connections.write(work, statements=count, size=size)
+        size = len(document["fields"]) + len(document["execution"])
+        await self.connections.write(work, size=size)
         return written(instance, revision, document["entries_bytes"])
 
     async def post(self, entry: InboxEntry) -> None:
         """See ``ports.Store.post``."""
         check_entry(entry)
         values = (entry.workflow, entry.id, entry.name, microseconds(entry.at), entry.body)
-        await self.connections.write(lambda connection: connection.execute(_INSERT_ENTRY, values), statements=1)
+        await self.connections.write(lambda connection: connection.execute(_INSERT_ENTRY, values))
 
     async def inbox(
         self, workflow: str, id: str, limit: int = 100, *, prefix: str | None = None
@@ -228,9 +226,7 @@ class SqliteStore:
     async def discard(self, entries: Sequence[InboxEntry]) -> None:
         """See ``ports.Store.discard``."""
         names = _names(entries)
-        await self.connections.write(
-            lambda connection: connection.executemany(_DELETE_ENTRY, names), statements=len(names)
-        )
+        await self.connections.write(lambda connection: connection.executemany(_DELETE_ENTRY, names))
 
     async def uncollected(
         self, before: datetime, limit: int = 100, *, since: datetime | None = None
@@ -330,7 +326,7 @@ class SqliteStore:
         """See ``ports.Store.postpone``."""
         at = microseconds(until)
         values = (new_revision(), at, due.postponed + 1, at, due.workflow, due.id, due.version)
-        await self.connections.write(lambda connection: connection.execute(_POSTPONE, values), statements=1)
+        await self.connections.write(lambda connection: connection.execute(_POSTPONE, values))
 
     async def postponed(self, now: datetime, limit: int = 100, *, after: Due | None = None) -> Sequence[Due]:
         """See ``ports.Store.postponed``."""
@@ -376,12 +372,13 @@ def _change_history(
     connection: sqlite3.Connection, instance: Instance, stored: Sequence[str], document: Document
 ) -> None:
     """Writes the entries of a document. Removes those of the stored ones that it does not have."""
-    at, kept, old = (instance.workflow, instance.id), document["entries"], frozenset(stored)
-    if old:
-        gone = numbered(old.difference(kept))
-        connection.executemany(_REMOVE_ENTRY, [(*at, number) for number, _ in gone])
-    new = [text for text in kept if text not in old] if old else kept
-    connection.executemany(_ADD_ENTRY, [(*at, *entry) for entry in numbered(new)])
+    workflow, id, new = instance.workflow, instance.id, document["entries"]
+    if stored:
+        gone = numbered(set(stored).difference(new))
+        connection.executemany(_REMOVE_ENTRY, [(workflow, id, number) for number, _ in gone])
+        new = [text for text in new if text not in stored]
+    for number, entry in numbered(new):
+        connection.execute(_ADD_ENTRY, (workflow, id, number, entry))
 
 
 def _names(entries: Sequence[InboxEntry]) -> Sequence[tuple[str, str, str]]:

@@ -1,10 +1,10 @@
 """Transactions on a connection, and several writes in one transaction. This module does not depend on tables.
 
 Theory of operation. Writes share a transaction because a transaction costs one disk sync, regardless of how much it
-writes. Each write must still succeed or fail as if it were alone. A write of several statements therefore runs inside a
-savepoint. If it raises, it is rolled back to the savepoint. A single statement needs no savepoint, because SQLite
-applies it completely or not at all. A disk error ends the transaction itself: then no savepoint is left, and every
-write in it has failed. A write that catches an error of its own statements and continues would break this.
+writes. Each write must still succeed or fail as if it were alone. If one of them raises, which is rare, all are rolled
+back and made again, each inside a savepoint of its own. One that raises then is rolled back to its savepoint. A disk
+error ends the transaction itself: then no savepoint is left, and every write in it has failed. A write that catches an
+error of its own statements and continues would break this.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from asyncio import Future
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -21,13 +21,12 @@ class Write:
     """A write that waits for its transaction.
 
     Attributes:
-        work: executes the statements in a transaction, or raises.
-        is_single: whether it is one statement, which SQLite applies completely or not at all.
+        work: executes the statements in a transaction, or raises. It may be called several times: only the last one
+            counts.
         done: gets the result in its event loop. This module does not use it.
     """
 
     work: Callable[[sqlite3.Connection], object]
-    is_single: bool
     done: Future[None]
 
 
@@ -42,30 +41,35 @@ def write_together(
     """
     failures: Mapping[Write, BaseException] = {}
     try:
-        if len(writes) > 1:
-            with Transaction(connection):
-                failures = _write_each(connection, writes)
-        elif writes[0].is_single:
-            writes[0].work(connection)  # a transaction of its own
-        else:
-            with Transaction(connection):
+        with Transaction(connection):
+            if len(writes) == 1:
                 writes[0].work(connection)
+            else:
+                failures = _write_several(connection, writes)
         check()
     except BaseException as error:
         return dict.fromkeys(writes, error)
     return failures
 
 
-def _write_each(connection: sqlite3.Connection, writes: Sequence[Write]) -> Mapping[Write, BaseException]:
+def _write_several(connection: sqlite3.Connection, writes: Sequence[Write]) -> Mapping[Write, BaseException]:
     """Makes the writes, and returns the errors of those that failed."""
     failures: dict[Write, BaseException] = {}
+    try:
+        with _savepoint(connection):
+            for write in writes:
+                write.work(connection)
+        return failures
+    except Exception:
+        if not connection.in_transaction:
+            raise  # a disk error has ended the transaction
     for write in writes:
         try:
-            with nullcontext() if write.is_single else _savepoint(connection):
+            with _savepoint(connection):
                 write.work(connection)
         except Exception as error:
             if not connection.in_transaction:
-                raise  # a disk error has ended the transaction
+                raise
             failures[write] = error
     return failures
 
