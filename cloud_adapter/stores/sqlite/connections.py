@@ -143,8 +143,9 @@ class Connections:
             self._request(loop, self._write, self._writer, [write])
         else:
             self._writes.append(write)
-            self._in_round += 1
-            if self._gathers_in is not loop:  # another event loop may have ended in the middle of its round
+            if self._gathers_in is loop:
+                self._in_round += 1
+            else:  # the first one; another event loop may have ended in the middle of its round
                 self._gathers_in, self._in_round = loop, 1
                 loop.call_soon(self._gathered, loop)
                 if self._is_alone:
