@@ -108,12 +108,12 @@ class Decision:
         """
 
     def decide(self, session: Session, now: datetime) -> Any:
-        """Changes the loaded instance in memory. Returns the answer, or an awaitable of it. If nothing has changed,
-        nothing is committed.
+        """Changes the loaded instance in memory. Returns the answer, or a coroutine that returns it. If nothing has
+        changed, nothing is committed.
 
         Raises:
             NotNow: it has to wait.
-            ByItself: it would return an awaitable, but the session was already changed.
+            ByItself: it would return a coroutine, but the session was already changed.
             Exception: the error for its caller. All its changes are undone.
         """
         raise NotImplementedError

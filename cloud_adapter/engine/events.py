@@ -169,8 +169,9 @@ class SendEvent(Decision):
         signature = accepted.case.signature
         assert signature is not None
         value = signature.validate_json(event, request.body)
-        if isinstance(accepted.case, HandlerCase) and (session.is_assumed or not session.is_fresh):
-            raise ByItself  # the handler may be asynchronous
+        may_be_async = isinstance(accepted.case, HandlerCase)
+        if may_be_async and (session.is_assumed or not session.is_fresh):
+            raise ByItself
         self.span.set(thread=accepted.thread.id, statement=accepted.thread.step, pc=session.execution.pc)
         started = self.clock.now()
         try:
@@ -179,7 +180,7 @@ class SendEvent(Decision):
             raise
         except Exception as error:
             raise _user_error(event, error) from error
-        if isawaitable(output):
+        if may_be_async and isawaitable(output):
             return self._awaited(session, accepted, event, output, started)
         return self._finish(session, accepted, event, output, started)
 

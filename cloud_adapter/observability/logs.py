@@ -50,13 +50,13 @@ class about:  # noqa: N801 - as a function with ``contextmanager``, it would tak
     """Adds these fields to everything that is logged in the body, including logs of user code.
 
     Args:
-        details: ``thread``, ``statement``, ``attempt``; empty values are omitted.
+        details: ``thread``, ``statement``, ``attempt``; empty values are omitted, but not before something is logged.
     """
 
     __slots__ = ("_fields", "_token")
 
     def __init__(self, workflow: str, id: str, **details: Any) -> None:
-        self._fields = {"workflow": workflow, "id": id, **_given(details)}
+        self._fields = {"workflow": workflow, "id": id, **details}
 
     def __enter__(self) -> None:
         self._token = _about.set(self._fields)
@@ -68,6 +68,11 @@ class about:  # noqa: N801 - as a function with ``contextmanager``, it would tak
 def leave() -> None:
     """Removes the fields that ``about`` has added, in the current context."""
     _about.set(None)
+
+
+def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Returns the fields of a line: those that ``about`` has added, and its own."""
+    return {**_given(_about.get() or {}), **getattr(record, "fields", {})}
 
 
 def _given(details: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +91,7 @@ class JsonFormatter(logging.Formatter):
         self.traces = f"projects/{project}/traces/" if project else ""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {**(_about.get() or {}), **getattr(record, "fields", {})}
+        fields = _fields_of(record)
         line: dict[str, Any] = {
             "severity": record.levelname,
             "time": rfc3339(datetime.fromtimestamp(record.created, UTC)),
@@ -120,7 +125,7 @@ class TextFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = {**(_about.get() or {}), **getattr(record, "fields", {})}
+        fields = _fields_of(record)
         parts = [f"{datetime.fromtimestamp(record.created):%H:%M:%S}"]
         if record.levelno != logging.INFO:
             parts.append(record.levelname)

@@ -20,6 +20,12 @@ class Span:
 
     outcome = ""
 
+    def __enter__(self) -> Span:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """An error is not recorded."""
+
     def set(self, **attributes: Value) -> None:
         """Sets attributes, under ``gorchestrate.``."""
 

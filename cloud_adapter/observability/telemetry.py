@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import field
 from datetime import datetime, timedelta
 from functools import cache
@@ -122,7 +122,7 @@ def continued(headers: Mapping[str, str], trace: TraceContext | None) -> Iterato
 def request(name: str, workflow: str, id: str, **attributes: Value) -> AbstractContextManager[Span]:
     """The span of a request. Errors that the caller caused are not failures of the span."""
     otel = _otel()
-    return nullcontext(Span()) if otel is None else _request(otel, name, workflow, id, attributes)
+    return Span() if otel is None else _request(otel, name, workflow, id, attributes)
 
 
 @contextmanager
@@ -137,14 +137,14 @@ def _request(otel: Any, name: str, workflow: str, id: str, attributes: Mapping[s
             raise
 
 
-def event(workflow: str, id: str, event: str, *, known: bool) -> AbstractContextManager[Span]:
+def event(workflow: str, id: str, event: str, is_known: Callable[[str, str], bool]) -> AbstractContextManager[Span]:
     """The span of an event, and its count in ``gorchestrate.events``.
 
     Args:
-        known: whether the workflow exists and has this event.
+        is_known: returns whether the workflow exists and has the event.
     """
     otel = _otel()
-    return nullcontext(Span()) if otel is None else _event(otel, workflow, id, event, known)
+    return Span() if otel is None else _event(otel, workflow, id, event, is_known(workflow, event))
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def task(
         delivery: how the task was delivered.
     """
     otel = _otel()
-    return nullcontext(Span()) if otel is None else _task(otel, name, now, made_at, trace, delivery, attributes)
+    return Span() if otel is None else _task(otel, name, now, made_at, trace, delivery, attributes)
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def attempt(
 ) -> AbstractContextManager[Span]:
     """The span of an attempt at a step, an activity, a setup or a teardown, and its duration."""
     otel = _otel()
-    return nullcontext(Span()) if otel is None else _attempt(otel, kind, statement, clock, workflow, attributes)
+    return Span() if otel is None else _attempt(otel, kind, statement, clock, workflow, attributes)
 
 
 @contextmanager

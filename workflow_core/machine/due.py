@@ -45,6 +45,7 @@ def next_work(machine: MachineState) -> Work | None:
 
     Returns None if all threads are blocked.
     """
+    machine.is_unused = False  # conditions get the fields
     execution = machine.execution
     step: Work | None = None
     setup: Work | None = None

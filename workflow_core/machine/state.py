@@ -68,6 +68,7 @@ class MachineState:
         awaited: the result of the wait that has just ended, for the code that follows; see ``machine.frames``.
         values: the locals of the threads that are moving, as objects, by the id of the thread.
         touched: whether code that may change the fields was called since the last ``use`` or ``take_touched``.
+        is_unused: whether no code of the workflow can have got the fields since the last ``use``.
 
     Raises:
         UnknownStatement: the execution belongs to another workflow.
@@ -81,6 +82,7 @@ class MachineState:
         "awaited",
         "callback_urls",
         "execution",
+        "is_unused",
         "now",
         "principal",
         "program",
@@ -105,6 +107,7 @@ class MachineState:
         self.awaited: Any = None
         self.values: dict[str, dict[str, Any]] = {}
         self.touched = False
+        self.is_unused = True
         self.allowances: dict[str, Allowance] | None = None
         """The allowances of the threads that rest on a condition or on branches; None after a step or an event."""
 
@@ -122,11 +125,13 @@ class MachineState:
         self.now = now
         self.principal = None
         self.allowances = None
+        self.is_unused = False
 
     def use(self, workflow: Workflow) -> None:
         """Replaces the fields."""
         self.workflow = workflow
         self.touched = False
+        self.is_unused = True
 
     def take_touched(self) -> bool:
         """Whether code that may change the fields was called since the last call. Resets ``touched``."""
