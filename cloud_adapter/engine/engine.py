@@ -258,7 +258,7 @@ class Engine:
             Busy: the instance was busy for too long. Nothing was changed.
             Unavailable: it is unknown whether the instance was changed. Try again with the same key.
         """
-        with logs.about(workflow, id, statement=event), telemetry.event(workflow, id, event, self._knows) as span:
+        with logs.about(workflow, id, statement=event), telemetry.event(workflow, id, event, self.workflows) as span:
             ref = self._requests.ref(workflow, id, principal)
             request = SentEvent(event, body, check_key(key), thread_id, wait_id, outcome, headers or {}).sent_by(
                 principal
@@ -267,11 +267,6 @@ class Engine:
             if response in (BUFFERED, LATER) and not span.outcome:
                 span.outcome = "later" if response else "buffered"
             return response
-
-    def _knows(self, workflow: str, event: str) -> bool:
-        """Whether there is a workflow of that name with that event."""
-        program = self.workflows[workflow].__program__ if workflow in self.workflows else None
-        return program is not None and program.event(event) in program.events
 
     async def outcome(
         self, workflow: str, id: str, outcome: str, *, principal: Principal | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import field
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from cloud_adapter import errors
 from cloud_adapter.observability.span import Span, Trace, Value, prefixed
 from cloud_adapter.observability.trace_context import TraceContext
 from cloud_adapter.ports import Clock
-from workflow_core import EventNotAccepted, EventRejected, InvalidInput, RepairRefused
+from workflow_core import EventNotAccepted, EventRejected, InvalidInput, RepairRefused, Workflow
 from workflow_core.records import record
 
 OTHER = "_OTHER"
@@ -137,14 +137,18 @@ def _request(otel: Any, name: str, workflow: str, id: str, attributes: Mapping[s
             raise
 
 
-def event(workflow: str, id: str, event: str, is_known: Callable[[str, str], bool]) -> AbstractContextManager[Span]:
+def event(workflow: str, id: str, event: str, workflows: Mapping[str, type[Workflow]]) -> AbstractContextManager[Span]:
     """The span of an event, and its count in ``gorchestrate.events``.
 
     Args:
-        is_known: returns whether the workflow exists and has the event.
+        workflows: those that are served. Names of others, and of events that they do not have, are not recorded.
     """
     otel = _otel()
-    return Span() if otel is None else _event(otel, workflow, id, event, is_known(workflow, event))
+    return Span() if otel is None else _event(otel, workflow, id, event, _is_known(workflows.get(workflow), event))
+
+
+def _is_known(workflow: type[Workflow] | None, event: str) -> bool:
+    return workflow is not None and workflow.__program__.event(event) in workflow.__program__.events
 
 
 @contextmanager
