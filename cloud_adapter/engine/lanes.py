@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
+from operator import attrgetter
 from types import coroutine
 from typing import Any, TypeVar
 
@@ -240,7 +241,7 @@ class Lane:
     async def _round(self) -> Conflict | None:
         """Makes all waiting decisions, in their order. Returns the conflict if another process has committed
         meanwhile."""
-        todo = sorted(self.line.items, key=lambda item: not item.decision.reads)
+        todo = sorted(self.line.items, key=attrgetter("decision.reads"), reverse=True)
         while todo:
             batch = self._batch(todo)
             try:
