@@ -55,25 +55,25 @@ def from_client(what: str, body: bytes | str, form: ValueForm, **options: Any) -
             does not have, a masked secret, or a decimal with more digits than can be kept.
     """
     is_large = values_in(body) > VALUES_OF_ALL_ERRORS
-
-    def validate(text: bytes | str) -> Any:
-        try:
-            return form.validate_json(text, stops=is_large, **options)
-        except ValidationError as error:
-            errors = field_errors(error)
-            if is_large and errors[0]["type"] != _NO_JSON:
-                errors.append(_STOPPED)
-            raise InvalidInput(what, errors) from None
-
-    value = validate(body)
+    value = _validated(what, form, is_large, options, body)
     refuse_repeated_keys(what, body)
     if form.has_decimals:
         data, places = _with_numbers(body)
         if places:
-            value = _Decimals(what, value, data, validate).exact(places)
+            value = _Decimals(what, value, data, partial(_validated, what, form, is_large, options)).exact(places)
     if form.compare is not None and form.compare.is_needed():
         refuse_unusable(what, value)
     return value
+
+
+def _validated(what: str, form: ValueForm, is_large: bool, options: dict[str, Any], text: bytes | str) -> Any:
+    try:
+        return form.validate_json(text, stops=is_large, **options)
+    except ValidationError as error:
+        errors = field_errors(error)
+        if is_large and errors[0]["type"] != _NO_JSON:
+            errors.append(_STOPPED)
+        raise InvalidInput(what, errors) from None
 
 
 def values_in(body: bytes | str) -> int:

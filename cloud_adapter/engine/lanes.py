@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Generator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -218,13 +218,12 @@ class Lane:
             for item in self.line.items:
                 item.refuse(error)
 
-    async def _give_way(self, decided: int) -> None:
+    def _give_way(self, decided: int) -> Awaitable[None]:
         """Gives other instances of this process their share. After many decisions, while others are also being served,
         the lane pauses. Decisions that arrive meanwhile wait for the next round."""
         if decided >= LARGE_BATCH and self.lanes.serves_others(self):
-            await self.lanes.committer.clock.sleep(min(decided * REST_SECONDS, REST_SECONDS_MAX))
-        else:
-            await asyncio.sleep(0)
+            return self.lanes.committer.clock.sleep(min(decided * REST_SECONDS, REST_SECONDS_MAX))
+        return asyncio.sleep(0)
 
     async def _wait(self, waiting: Sequence[Item], attempt: int, conflict: Conflict | None) -> None:
         """Waits until something may have changed. Refuses decisions that have waited for too long."""

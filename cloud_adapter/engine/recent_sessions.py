@@ -76,7 +76,8 @@ class RecentSessions:
         until = self._assumed_until(ref)
         if self._store is None and (session.has_due or until is _NEVER):
             return
-        self._pop(ref)
+        if ref in self._sessions:
+            self._pop(ref)
         chars = CHARS_EACH + session.chars
         self._sessions[ref] = session, chars, until
         self._chars += chars
