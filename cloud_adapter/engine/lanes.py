@@ -59,6 +59,7 @@ TURN_SECONDS, TURNS_MAX = 0.002, 10
 
 
 _T = TypeVar("_T")
+_reads = attrgetter("decision.reads")
 
 
 @coroutine
@@ -240,7 +241,7 @@ class Lane:
     async def _round(self) -> Conflict | None:
         """Makes all waiting decisions, in their order. Returns the conflict if another process has committed
         meanwhile."""
-        todo = sorted(self.line.items, key=attrgetter("decision.reads"), reverse=True)
+        todo = sorted(self.line.items, key=_reads, reverse=True)
         while todo:
             batch = self._batch(todo)
             try:
