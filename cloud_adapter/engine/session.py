@@ -142,6 +142,7 @@ class Session:
             self.machine.workflow.refuse_changes(workflow)
             search = stored_values(workflow)
             self.machine.use(workflow)
+            self.machine.is_unused = not search  # whose serializers may be code of the workflow
             self._fields, self._search, self._touches = fields, search, 0
 
     def _count_touches(self) -> None:
