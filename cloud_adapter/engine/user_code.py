@@ -50,13 +50,15 @@ def own_decimal_context() -> None:
     decimal.setcontext(decimal.getcontext().copy())
 
 
-async def _awaited(awaitable: Awaitable[Any]) -> Any:
+async def _awaited(awaitable: Awaitable[Any], ended: Callable[[], None]) -> Any:
     own_decimal_context()
     try:
         return await awaitable
     except (SystemExit, KeyboardInterrupt) as error:
         # Converted here, because a task that ends with these exceptions also ends the event loop.
         raise _ordinary(error) from error
+    finally:
+        ended()
 
 
 async def within(
@@ -69,14 +71,16 @@ async def within(
         Exception: the awaitable raised it, or one of ``watched`` ended with it.
         RuntimeError: the awaitable raised something other than an ``Exception``, or cancelled itself.
     """
-    woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
 
     def wake(_: object = None) -> None:
         if not woken.done():
             woken.set_result(None)
 
-    work = asyncio.ensure_future(_awaited(awaitable))
-    for future in (work, *watched):
+    # It wakes this task itself, one round of the event loop before its own callbacks would.
+    work = loop.create_task(_awaited(awaitable, wake))
+    for future in (work, *watched):  # it may also be cancelled before it begins
         future.add_done_callback(wake)
     # Not a task that sleeps, nor ``asyncio.wait``: this takes half of the time.
     forget = None if limit is None else clock.call_later(max(0.0, limit.total_seconds()), wake)
