@@ -35,7 +35,7 @@ from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.observability import logs
 from cloud_adapter.options import EngineOptions
-from cloud_adapter.ports import Task
+from cloud_adapter.ports import Clock, Task
 
 
 class LeaseLost(Exception):
@@ -57,10 +57,12 @@ class Leases:
             LeaseLost: the lease has expired.
             Conflict, Superseded: another process has committed.
         """
-        # Only once: if a commit takes a third of a lease, another renewal would not leave more of it.
-        if timedelta() < self.left(session) < self.options.lease * 2 / 3:
+        left, enough = self.left(session), self.options.lease * 2 / 3
+        if timedelta() < left < enough:
+            # Only once: if a commit takes a third of a lease, another renewal would not leave more of it.
             await self.committer.commit(session, lease=Hold(token, renews=True))
-        if self.left(session) <= timedelta():
+            left = self.left(session)
+        if left <= timedelta():
             raise LeaseLost
 
     async def check(self, session: Session) -> None:
@@ -73,14 +75,16 @@ class Leases:
         if stored.instance.version != session.instance.version:
             raise LeaseLost
 
-    def left(self, session: Session) -> timedelta:
-        assert session.instance.lease is not None
-        return session.instance.lease.expires_at - self.clock.now()
+    def left(self, session: Session, now: datetime | None = None) -> timedelta:
+        """Returns how much of the lease is left now, or at that time."""
+        lease = session.instance.lease
+        assert lease is not None
+        return lease.expires_at - (now or self.clock.now())
 
-    def pause(self, session: Session) -> timedelta:
+    def pause(self, session: Session, now: datetime) -> timedelta:
         """Returns the time until the first renewal."""
         assert session.instance.lease is not None
-        pause = self.left(session) - 2 * self.options.lease / 3
+        pause = self.left(session, now) - self.options.lease * 2 / 3
         return pause if session.instance.lease.keeps_events else min(pause, self.options.keeps_after)
 
     async def renewed(self, session: Session, token: str) -> bool:
@@ -94,12 +98,60 @@ class Leases:
         return True
 
 
+class Alarm:
+    """Calls back after a time, unless it is set anew or turned off before, as it almost always is.
+
+    To start and cancel a timer takes longer than all else that a lease costs a short step. The timer therefore runs on,
+    and only at its end is it looked at what it is for.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pause = timedelta()
+        self._at: datetime | None = None
+        self._ring: Callable[[], None] | None = None
+        self._ends_at: datetime | None = None
+        self._cancel: Callable[[], object] | None = None
+
+    def set(self, now: datetime, pause: timedelta, ring: Callable[[], None]) -> None:
+        """Calls ``ring`` after that pause."""
+        self._at, self._pause, self._ring = now + pause, pause, ring
+        if self._ends_at is None or self._at < self._ends_at:
+            self._start(pause)
+
+    def turn_off(self) -> None:
+        """Calls nothing. The timer still runs."""
+        self._ring = None
+
+    def close(self) -> None:
+        """Ends the timer."""
+        if self._cancel is not None:
+            self._cancel()
+
+    def _start(self, pause: timedelta) -> None:
+        self.close()
+        self._ends_at = self._at
+        self._cancel = self._clock.call_later(pause.total_seconds(), self._ended)
+
+    def _ended(self) -> None:
+        self._ends_at = self._cancel = None
+        if (ring := self._ring) is None or self._at is None:
+            return
+        left = self._at - self._clock.now()
+        if timedelta() < left <= self._pause:  # more is left only if the clock was set back
+            self._start(left)
+        else:
+            self._ring = None
+            ring()
+
+
 class Renewals:
     """Renews a lease while the body of an ``async with`` runs.
 
-    Most bodies end long before the first renewal. They cost only a timer. All else is made when it is needed.
+    Most bodies end long before the first renewal. They cost only an alarm. All else is made when it is needed.
 
     Args:
+        alarm: it rings when the lease has to be renewed for the first time.
         hold: the body cannot be interrupted. The lease is renewed until the body ends, even after another commit, so
             that no other code starts at the same time.
 
@@ -107,9 +159,10 @@ class Renewals:
         LeaseLost: at the end, if another process has committed.
     """
 
-    def __init__(self, leases: Leases, session: Session, *, hold: bool) -> None:
+    def __init__(self, leases: Leases, session: Session, alarm: Alarm, *, hold: bool) -> None:
         self._leases = leases
         self._session = session
+        self._alarm = alarm
         self._hold = hold
         self._has_lost = False
         self._lost: asyncio.Future[None] | None = None
@@ -118,12 +171,12 @@ class Renewals:
         self._stop_looking: Callable[[], object] | None = None
 
     async def __aenter__(self) -> Renewals:
-        pause = self._leases.pause(self._session).total_seconds()
-        self._cancel = self._leases.clock.call_later(pause, self._begin)
+        now = self._leases.clock.now()
+        self._alarm.set(now, self._leases.pause(self._session, now), self._begin)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._cancel()
+        self._alarm.turn_off()
         try:
             if self._task is not None and self._lock is not None:
                 await _ended(self._task, self._lock)

@@ -10,7 +10,7 @@ from cloud_adapter.engine.commits import Committer, Superseded
 from cloud_adapter.engine.decisions import FailInstance
 from cloud_adapter.engine.failures import Retries, work_failed
 from cloud_adapter.engine.lanes import Lanes
-from cloud_adapter.engine.leases import LeaseLost, Leases, Renewals, TakeLease, warn
+from cloud_adapter.engine.leases import Alarm, LeaseLost, Leases, Renewals, TakeLease, warn
 from cloud_adapter.engine.plan import RELEASE, Hold
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.running_calls import RunningCalls
@@ -76,9 +76,9 @@ class Stepper:
             session = taking.session
             if session is None:
                 return
-            mine = taking.token
+            mine, alarm = taking.token, Alarm(self.clock)
             try:
-                await self._work(session, mine)
+                await self._work(session, mine, alarm)
                 self.lanes.recent.keep(session)
                 return
             except (LeaseLost, Conflict, Superseded):
@@ -86,23 +86,26 @@ class Stepper:
                 # lost, or if the instance was canceled or paused under it. No code of this request runs any more.
                 warn(session, "lease lost")
             finally:
+                alarm.close()
                 self.lanes.wake(ref)
 
-    async def _work(self, session: Session, token: str) -> None:
+    async def _work(self, session: Session, token: str, alarm: Alarm) -> None:
         """Performs work until nothing is due, or the budget is used up. The last commit releases the lease."""
         began = self.clock.now()
         performed = 0
         release = False
+        work: Work | None = None
         while not release:
             statement = ""
             try:
-                work = self._next(session)
+                # What was due after the last work still is: nobody else commits under the lease.
+                work = work or self._next(session)
                 # Moves that became due at the load are saved first, because a renewal does not save their changes to
                 # the fields.
                 if work is not None and session.is_fresh:
                     statement = work.statement
                     await self.leases.ensure(session, token)
-                    await self._attempt(session, work)
+                    await self._attempt(session, work, alarm)
                     performed += 1
                     work = self._next(session)
                 held = self.clock.now() - began
@@ -125,13 +128,11 @@ class Stepper:
         """Moves the threads on until they rest. Returns the work that is then due."""
         machine, now = session.machine, self.clock.now()
         machine.set_time(now)
-        call(machine.settle)
+        work: Work | None = call(machine.settle)
         session.note_failure(now)
-        work: Work | None = call(machine.next_work)
-        assert work is None or not work.is_move
         return work
 
-    async def _attempt(self, session: Session, work: Work) -> None:
+    async def _attempt(self, session: Session, work: Work, alarm: Alarm) -> None:
         """Performs one piece of work, with context for the logs and the telemetry."""
         execution, number = session.execution, work.attempt + 1
         thread = work.thread_id
@@ -142,9 +143,9 @@ class Stepper:
             telemetry.attempt(kind, work.statement, self.clock, workflow, **about) as span,
             self.running.running(kind, workflow, execution.id, work.statement),
         ):
-            await self._perform(session, work, span)
+            await self._perform(session, work, span, alarm)
 
-    async def _perform(self, session: Session, work: Work, span: Span) -> None:
+    async def _perform(self, session: Session, work: Work, span: Span, alarm: Alarm) -> None:
         """Runs the user's code and records the outcome in memory.
 
         Raises:
@@ -153,10 +154,11 @@ class Stepper:
             NewerVersion, SecretsUnreadable: the work concerns another instance that needs newer code or another key.
         """
         started = self.clock.now()
+        session.machine.set_time(started)  # the commit before may have taken long
         error: Exception | None = None
         result: Any = None
         is_blocking = not work.concerns_others and not session.machine.is_async(work)  # it cannot be interrupted
-        async with Renewals(self.leases, session, hold=is_blocking) as renewals:
+        async with Renewals(self.leases, session, alarm, hold=is_blocking) as renewals:
             try:
                 result = await self._call(session, work, renewals, is_blocking=is_blocking)
                 session.machine.handle_result(work, result)

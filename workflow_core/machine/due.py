@@ -85,10 +85,12 @@ def next_work(machine: MachineState) -> Work | None:
     return _teardown(machine) or _tell(machine) or setup or delivery or step
 
 
-def settle(machine: MachineState) -> None:
-    """Performs every move that is due, so that each thread rests on a step or a wait."""
+def settle(machine: MachineState) -> Work | None:
+    """Performs every move that is due, so that each thread rests on a step or a wait. Returns the work that is then
+    due, as ``next_work`` does."""
     while (work := next_work(machine)) is not None and work.is_move:
         work.done(machine, None)
+    return work
 
 
 def _teardown(machine: MachineState) -> Work | None:

@@ -89,7 +89,7 @@ def lease_renewed_too_often(patch: Patch) -> None:
     def often(self: Renewals, leases: Leases, *args: Any, **kwargs: Any) -> None:
         shorter = Leases(leases.committer)
         shorter.options = replace(leases.options, lease=leases.options.lease / 3)
-        shorter.left = lambda session: leases.left(session) - leases.options.lease * 2 / 3  # type: ignore[method-assign]
+        shorter.left = lambda *at: leases.left(*at) - leases.options.lease * 2 / 3  # type: ignore[method-assign]
         init(self, shorter, *args, **kwargs)
 
     patch.setattr(Renewals, "__init__", often)
@@ -124,9 +124,9 @@ def lease_taken_although_nothing_is_due(patch: Patch) -> None:
 def instance_read_again_before_each_work(patch: Patch) -> None:
     attempt = Stepper._attempt
 
-    async def careful(self: Stepper, session: Session, work: Any) -> None:
+    async def careful(self: Stepper, session: Session, *rest: Any) -> None:
         await self.committer.load(session.ref)
-        await attempt(self, session, work)
+        await attempt(self, session, *rest)
 
     patch.setattr(Stepper, "_attempt", careful)
 
