@@ -173,7 +173,7 @@ class Instance:
         """Returns a copy with other values of some attributes. ``dataclasses.replace`` takes five times as long, and
         each commit makes several copies."""
         instance = object.__new__(Instance)
-        instance.__dict__.update(self.__dict__, **values)
+        object.__setattr__(instance, "__dict__", self.__dict__ | values)
         return instance
 
 
@@ -181,6 +181,8 @@ Document = dict[str, Any]
 """Texts, integers, aware datetimes, None, one flat map under ``search``, and a list of texts under ``entries``."""
 
 _LEASE: TypeAdapter[Lease | None] = TypeAdapter(Lease | None)
+_lease_json = _LEASE.serializer.to_json
+"""``_LEASE.dump_json`` takes half as long again."""
 _ENDED = Lease("", datetime.fromtimestamp(0, UTC), keeps_events=True)
 """Stored instead of a lease if there is none, but the inbox may contain events. Other code reads it as an expired
 lease."""
@@ -296,7 +298,7 @@ def with_lease(instance: Instance, lease: Lease, wake_at: datetime | None) -> In
 
 
 def _lease_text(lease: Lease | None) -> str | None:
-    return None if lease is None else _LEASE.dump_json(lease, exclude_defaults=True).decode()
+    return None if lease is None else _lease_json(lease, exclude_defaults=True).decode()
 
 
 def check_entry(entry: InboxEntry) -> None:
