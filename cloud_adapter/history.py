@@ -102,9 +102,10 @@ def _known_kind(text: str) -> str:
     return _KINDS.get(text, text)
 
 
-@record(frozen=True, slots=True)
+@record(slots=True)
 class HistoryEntry:
-    """One thing that happened to an instance.
+    """One thing that happened to an instance. Nothing changes an entry, but to make a frozen record of so many values
+    takes several times as long.
 
     Attributes:
         kind: ``created`` or ``failed``; what was done: ``event``, ``timeout``, ``step``, ``setup``, ``teardown``,

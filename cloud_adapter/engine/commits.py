@@ -345,12 +345,14 @@ def _teller(session: Session, instance: Instance) -> Callable[[], None]:
 
     def tell() -> None:
         for entry, context in zip(entries, contexts, strict=True):
+            if not logs.logger.isEnabledFor(level := _level(entry)):
+                continue
             context.run(
                 logs.transition,
                 entry.kind,
                 instance.workflow,
                 instance.id,
-                level=_level(entry),
+                level=level,
                 raised=raised if raised is not None and error_text(raised)[:ERROR_CHARS_MAX] == entry.error else None,
                 thread=entry.thread,
                 statement=entry.statement,

@@ -37,18 +37,26 @@ from cloud_adapter.observability import logs
 from cloud_adapter.options import EngineOptions
 from cloud_adapter.ports import Clock, Task
 
+_NOTHING = timedelta()
+
 
 class LeaseLost(Exception):
     """The lease has expired, or another process has committed. Changes since the last commit must not be saved."""
 
 
 class Leases:
-    """Checks and renews leases."""
+    """Checks and renews leases.
+
+    Attributes:
+        enough: how much of a lease a step needs when it begins. When less is left, the lease is renewed.
+    """
 
     def __init__(self, committer: Committer) -> None:
         self.committer = committer
         self.clock = committer.clock
         self.options = committer.options
+        self.enough = self.options.lease * 2 / 3
+        self._keeps_after = self.options.keeps_after
 
     async def ensure(self, session: Session, token: str) -> None:
         """Renews the lease if less than two thirds of it are left.
@@ -57,12 +65,12 @@ class Leases:
             LeaseLost: the lease has expired.
             Conflict, Superseded: another process has committed.
         """
-        left, enough = self.left(session), self.options.lease * 2 / 3
-        if timedelta() < left < enough:
+        left = self.left(session)
+        if _NOTHING < left < self.enough:
             # Only once: if a commit takes a third of a lease, another renewal would not leave more of it.
             await self.committer.commit(session, lease=Hold(token, renews=True))
             left = self.left(session)
-        if left <= timedelta():
+        if left <= _NOTHING:
             raise LeaseLost
 
     async def check(self, session: Session) -> None:
@@ -84,8 +92,8 @@ class Leases:
     def pause(self, session: Session, now: datetime) -> timedelta:
         """Returns the time until the first renewal."""
         assert session.instance.lease is not None
-        pause = self.left(session, now) - self.options.lease * 2 / 3
-        return pause if session.instance.lease.keeps_events else min(pause, self.options.keeps_after)
+        pause = self.left(session, now) - self.enough
+        return pause if session.instance.lease.keeps_events else min(pause, self._keeps_after)
 
     async def renewed(self, session: Session, token: str) -> bool:
         """Renews the lease. Returns whether the session is still the last version, as far as is known."""
@@ -107,7 +115,7 @@ class Alarm:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._pause = timedelta()
+        self._pause = _NOTHING
         self._at: datetime | None = None
         self._ring: Callable[[], None] | None = None
         self._ends_at: datetime | None = None
@@ -138,7 +146,7 @@ class Alarm:
         if (ring := self._ring) is None or self._at is None:
             return
         left = self._at - self._clock.now()
-        if timedelta() < left <= self._pause:  # more is left only if the clock was set back
+        if _NOTHING < left <= self._pause:  # more is left only if the clock was set back
             self._start(left)
         else:
             self._ring = None
@@ -152,6 +160,7 @@ class Renewals:
 
     Args:
         alarm: it rings when the lease has to be renewed for the first time.
+        now: the current time.
         hold: the body cannot be interrupted. The lease is renewed until the body ends, even after another commit, so
             that no other code starts at the same time.
 
@@ -159,9 +168,10 @@ class Renewals:
         LeaseLost: at the end, if another process has committed.
     """
 
-    def __init__(self, leases: Leases, session: Session, alarm: Alarm, *, hold: bool) -> None:
+    def __init__(self, leases: Leases, session: Session, alarm: Alarm, now: datetime, *, hold: bool) -> None:
         self._leases = leases
         self._session = session
+        self._began_at = now
         self._alarm = alarm
         self._hold = hold
         self._has_lost = False
@@ -171,8 +181,7 @@ class Renewals:
         self._stop_looking: Callable[[], object] | None = None
 
     async def __aenter__(self) -> Renewals:
-        now = self._leases.clock.now()
-        self._alarm.set(now, self._leases.pause(self._session, now), self._begin)
+        self._alarm.set(self._began_at, self._leases.pause(self._session, self._began_at), self._begin)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -213,7 +222,7 @@ class Renewals:
 
     def _look(self) -> None:
         """Looks whether the lease has expired, and looks again at its end."""
-        if (left := self._leases.left(self._session)) > timedelta():
+        if (left := self._leases.left(self._session)) > _NOTHING:
             self._stop_looking = self._leases.clock.call_later(left.total_seconds(), self._look)
         else:
             self._lose()

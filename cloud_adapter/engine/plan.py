@@ -41,7 +41,7 @@ from functools import partial
 from typing import Any
 
 from cloud_adapter.clock import CLOCK_SKEW
-from cloud_adapter.document import TOKEN_CHARS_MAX, Instance, Lease, encode, with_lease
+from cloud_adapter.document import TOKEN_CHARS_MAX, TOKENS_MAX, Instance, Lease, encode, with_lease
 from cloud_adapter.engine import schedule
 from cloud_adapter.engine.schedule import Due, Timer
 from cloud_adapter.engine.tasks import ACTIVITY_PATH, TIMEOUT_PATH, ActivityTask, ResumeTask, TimeoutTask, timer_name
@@ -94,7 +94,7 @@ class Before:
     """The stored state.
 
     Attributes:
-        instance: the instance as it is stored, except its execution, which may since have been changed in memory.
+        instance: the instance as it is stored. Its threads may since have been changed in memory.
         due: the work for which tasks were created.
         timers: the timeouts and attempts that have tasks, and from when on; None: since their commit.
         is_live: whether the instance was live.
@@ -184,7 +184,7 @@ def plan(
     """
     horizon, stored = options.horizon, before.instance
     renews = isinstance(policy, Hold) and policy.renews
-    waits = tuple(schedule.open_timeouts(after.execution))
+    waits = schedule.open_timeouts(after.execution)
     version = after.program.version
     fence = partial(schedule.fence_of, token=token, now=now, lazy_after=options.lazy_after)
     execution = to_store(after.execution, waits, fence, version=version, now=now, counts=renews)
@@ -212,7 +212,7 @@ def plan(
         lease=lease,
         new_entries=tuple(after.entries),
         wake_at=schedule.wake_at(execution, lease, now, due),
-        tokens=(*stored.tokens, token[:TOKEN_CHARS_MAX]),
+        tokens=(*stored.tokens[-TOKENS_MAX:], token[:TOKEN_CHARS_MAX]),
         search=stored.search if renews else after.search,
         has_kept_events=lease is None and may_have_events,
         document=None,

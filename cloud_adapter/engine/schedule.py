@@ -151,10 +151,12 @@ def wake_at(
 ) -> datetime | None:
     """Returns when the next work is due, including timeouts. A lazy timer counts from the time at which recovery has to
     create its task. For ``work``, see ``resume_at``."""
+    resume = resume_at(execution, lease, now, work)
     waits = _timeouts(execution) if execution.live else ()
     times = [_created_at(wait) or wait.deadline for wait in waits if wait.deadline is not None]
-    resume = resume_at(execution, lease, now, work)
-    return min(times if resume is None else [*times, resume], default=None)
+    if not times:
+        return resume
+    return min(times if resume is None else [*times, resume])
 
 
 def due_timeouts(execution: Execution, before: datetime) -> list[AnyTimedWait]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from cloud_adapter.document import TOKENS_MAX, Instance
+from cloud_adapter.document import Instance
 from cloud_adapter.engine.plan import After, Before, Change, LeasePolicy, plan
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.schedule import Timer
@@ -242,8 +242,7 @@ class Session:
         """Records that ``change``, a result of ``prepare``, was saved. ``instance`` is its instance as it is
         ``written``."""
         self.machine.saved(instance.execution)
-        execution, tokens = self.machine.execution, instance.tokens[-TOKENS_MAX:]
-        self.instance = instance.with_values(execution=execution, tokens=tokens)
+        self.instance = instance
         self.entries = []
         self.contexts = []
         self.raised = None
@@ -251,7 +250,7 @@ class Session:
         self.has_no_events = False
         self.conflicts = None
         self.is_assumed = False
-        self._look(Before(self.instance, change.due, change.timers, execution.live))
+        self._look(Before(instance, change.due, change.timers, instance.execution.live))
 
     def _look(self, stored: Before) -> None:
         """Records the stored state, to find out later what is new."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from inspect import isawaitable
 from typing import Any
 
@@ -91,7 +92,7 @@ class Stepper:
 
     async def _work(self, session: Session, token: str, alarm: Alarm) -> None:
         """Performs work until nothing is due, or the budget is used up. The last commit releases the lease."""
-        began = self.clock.now()
+        began = now = self.clock.now()
         performed = 0
         release = False
         work: Work | None = None
@@ -99,7 +100,7 @@ class Stepper:
             statement = ""
             try:
                 # What was due after the last work still is: nobody else commits under the lease.
-                work = work or self._next(session)
+                work = work or self._next(session, now)
                 # Moves that became due at the load are saved first, because a renewal does not save their changes to
                 # the fields.
                 if work is not None and session.is_fresh:
@@ -107,8 +108,9 @@ class Stepper:
                     await self.leases.ensure(session, token)
                     await self._attempt(session, work, alarm)
                     performed += 1
-                    work = self._next(session)
-                held = self.clock.now() - began
+                    now = self.clock.now()
+                    work = self._next(session, now)
+                held = now - began
                 release = work is None or performed >= self.options.budget_steps or held >= self.options.budget
                 hold = Hold(token, keeps_events=held >= self.options.keeps_after)
                 if session.is_fresh:
@@ -124,24 +126,23 @@ class Stepper:
                 await self.lanes.decide(session.ref, FailInstance(error, statement, lease=token))
                 return
 
-    def _next(self, session: Session) -> Work | None:
+    def _next(self, session: Session, now: datetime) -> Work | None:
         """Moves the threads on until they rest. Returns the work that is then due."""
-        machine, now = session.machine, self.clock.now()
-        machine.set_time(now)
-        work: Work | None = call(machine.settle)
+        session.machine.set_time(now)
+        work: Work | None = call(session.machine.settle)
         session.note_failure(now)
         return work
 
     async def _attempt(self, session: Session, work: Work, alarm: Alarm) -> None:
         """Performs one piece of work, with context for the logs and the telemetry."""
         execution, number = session.execution, work.attempt + 1
-        thread = work.thread_id
-        about: dict[str, Value] = {"instance": execution.id, "thread": thread, "attempt": number, "pc": execution.pc}
-        kind, workflow = work.kind.value, execution.workflow
+        id, workflow, kind = execution.id, execution.workflow, work.kind.value
+        thread, statement = work.thread_id, work.statement
+        about: dict[str, Value] = {"instance": id, "thread": thread, "attempt": number, "pc": execution.pc}
         with (
-            logs.about(workflow, execution.id, thread=thread, statement=work.statement, attempt=number),
-            telemetry.attempt(kind, work.statement, self.clock, workflow, **about) as span,
-            self.running.running(kind, workflow, execution.id, work.statement),
+            logs.about(workflow, id, thread=thread, statement=statement, attempt=number),
+            telemetry.attempt(kind, statement, self.clock, workflow, **about) as span,
+            self.running.running(kind, workflow, id, statement),
         ):
             await self._perform(session, work, span, alarm)
 
@@ -158,7 +159,7 @@ class Stepper:
         error: Exception | None = None
         result: Any = None
         is_blocking = not work.concerns_others and not session.machine.is_async(work)  # it cannot be interrupted
-        async with Renewals(self.leases, session, alarm, hold=is_blocking) as renewals:
+        async with Renewals(self.leases, session, alarm, started, hold=is_blocking) as renewals:
             try:
                 result = await self._call(session, work, renewals, is_blocking=is_blocking)
                 session.machine.handle_result(work, result)

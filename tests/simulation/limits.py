@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from cloud_adapter import document, document_size, history
-from cloud_adapter.engine import commits, inbox, lanes, recovery, session, transaction
+from cloud_adapter.engine import commits, inbox, lanes, plan, recovery, transaction
 from tests.simulation.scenario import Scenario
 from workflow_core.machine import events
 
@@ -70,7 +70,7 @@ class Limits:
         small: list[tuple[Any, str, Any]] = [
             (recovery, "OVERDUE_MIN", timedelta() if self.postpones else None),
             (document, "TOKENS_MAX", tokens_kept),
-            (session, "TOKENS_MAX", tokens_kept),
+            (plan, "TOKENS_MAX", tokens_kept),
             (commits, "TOKENS_MAX", tokens_kept),
             (document, "HISTORY_MAX", self.history[0]),
             (history, "HISTORY_MAX", self.history[0]),

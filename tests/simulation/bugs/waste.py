@@ -89,6 +89,7 @@ def lease_renewed_too_often(patch: Patch) -> None:
     def often(self: Renewals, leases: Leases, *args: Any, **kwargs: Any) -> None:
         shorter = Leases(leases.committer)
         shorter.options = replace(leases.options, lease=leases.options.lease / 3)
+        shorter.enough = leases.enough / 3
         shorter.left = lambda *at: leases.left(*at) - leases.options.lease * 2 / 3  # type: ignore[method-assign]
         init(self, shorter, *args, **kwargs)
 
