@@ -25,14 +25,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import Executor, Future
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
 from cloud_adapter.engine.user_code import RunSync, own_decimal_context
-from workflow_core.records import record
 
 IDLE_SECONDS_MAX: Final = 30.0
 """How long a thread waits for work before it ends."""
@@ -82,17 +81,14 @@ class SyncPool:
         when the call has ended, even if the caller was cancelled before."""
         return _Reservation(self)
 
-    def call_in_thread(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Begins a call in a thread, with the context variables of the caller."""
+    def begin(self, function: Callable[..., Any], *args: Any) -> Call:
+        """Begins a call in a thread, with the context variables of the caller, and waits for it briefly."""
         context = contextvars.copy_context()
         context.run(own_decimal_context)
-        call = self._threads.submit(context.run, function, *args)
+        call = self._threads.begin(partial(context.run, function, *args))
         now = time.monotonic()
-        if now >= self._slow_until:
-            try:
-                call.exception(BRIEF_SECONDS)
-            except (TimeoutError, CancelledError):
-                self._slow_until = now + SLOW_SECONDS
+        if now >= self._slow_until and not call.wait(BRIEF_SECONDS):
+            self._slow_until = now + SLOW_SECONDS
         return call
 
     async def _take(self) -> None:
@@ -154,28 +150,86 @@ class SyncPools:
         self.activities.close()
 
 
-@record(frozen=True, slots=True)
-class _Call:
-    future: Future[Any]
-    function: Callable[[], Any]
+class Call:
+    """A call in a thread.
+
+    Whoever begins it can wait for it without a future, which takes longer than most calls. Calls that take longer get
+    one when it is needed.
+
+    Attributes:
+        has_ended: whether it has returned or raised.
+    """
+
+    __slots__ = ("_ended", "_function", "_future", "_guard", "_has_begun", "_outcome", "has_ended")
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._outcome: tuple[Any, BaseException | None] = (None, None)
+        self._ended = threading.Lock()  # released at the end
+        self._ended.acquire()
+        self._guard = threading.Lock()
+        # Hold `_guard` to set the following attributes.
+        self._future: Future[Any] | None = None
+        self._has_begun = self.has_ended = False
 
     def make(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
+        """Makes it, in the thread."""
+        with self._guard:
+            self._has_begun, future = True, self._future
+        if future is not None and not future.set_running_or_notify_cancel():
             return
         try:
-            result = self.function()
+            self._outcome = self._function(), None
         except BaseException as error:
-            self.future.set_exception(error)
-            del self  # breaks the cycle of the future, its error, and this frame in the error's traceback
+            self._outcome = None, error
+        with self._guard:
+            self.has_ended, future = True, self._future
+        self._ended.release()
+        if future is not None:
+            self._fulfil(future)
+        del self, future  # breaks the cycle of the error and this frame in its traceback
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for its end, for that time. Returns whether it has ended. Call it once."""
+        return self._ended.acquire(timeout=seconds)
+
+    def result(self) -> Any:
+        """Returns its result, or raises its error, after it has ended."""
+        result, error = self._outcome
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del self, error  # breaks the cycle of the error and this frame in its traceback
+
+    def future(self) -> Future[Any]:
+        """Returns the future of its result."""
+        with self._guard:
+            if (future := self._future) is not None:
+                return future
+            future = self._future = Future()
+            if self._has_begun:
+                future.set_running_or_notify_cancel()
+            has_ended = self.has_ended
+        if has_ended:
+            self._fulfil(future)
+        return future
+
+    def _fulfil(self, future: Future[Any]) -> None:
+        result, error = self._outcome
+        if error is None:
+            future.set_result(result)
         else:
-            self.future.set_result(result)
+            future.set_exception(error)
 
 
 class _Reservation:
     """See ``SyncPool.reserved``.
 
     Attributes:
-        call: the call; None if it was not made. Unlike asyncio's future, it is not done before its thread is free.
+        call: the future of the call; None if it was not made, or has ended before a future was needed. Unlike asyncio's
+            future, it is not done before its thread is free.
     """
 
     def __init__(self, pool: SyncPool) -> None:
@@ -193,10 +247,11 @@ class _Reservation:
             self.call.add_done_callback(partial(self._ended, asyncio.get_running_loop()))
 
     async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
-        self.call = call = self._pool.call_in_thread(function, *args)
-        if call.done():
+        call = self._pool.begin(function, *args)
+        if call.has_ended:
             return call.result()
-        return await asyncio.get_running_loop().run_in_executor(_Begun(call), function)
+        self.call = future = call.future()
+        return await asyncio.get_running_loop().run_in_executor(_Begun(future), function)
 
     def _ended(self, loop: asyncio.AbstractEventLoop, _: Future[Any]) -> None:
         with suppress(RuntimeError):  # the event loop is closed
@@ -229,7 +284,7 @@ class DaemonThreads(Executor):
         self._name = name
         self._threads_max = threads_max
         self._idle_seconds_max = idle_seconds_max
-        self._queue: SimpleQueue[_Call | None] = SimpleQueue()
+        self._queue: SimpleQueue[Call | None] = SimpleQueue()
         """The calls that have not begun. A thread that gets None ends."""
         self._lock = threading.Lock()
         # Hold `_lock` to use the following attributes, and to put a call.
@@ -265,14 +320,18 @@ class DaemonThreads(Executor):
         Raises:
             RuntimeError: the executor was shut down, or the system cannot start more threads.
         """
-        call = _Call(Future(), partial(function, *args, **kwargs))
+        return self.begin(partial(function, *args, **kwargs)).future()
+
+    def begin(self, function: Callable[[], Any]) -> Call:
+        """Does the same as ``submit``, without a future."""
+        call = Call(function)
         with self._lock:
             self.check_open()
             if self._calls >= len(self._threads) < self._threads_max:
                 self._start()
             self._calls += 1
             self._queue.put(call)
-        return call.future
+        return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Rejects new calls. Calls that were submitted before are made; with ``cancel_futures``, those that have not
@@ -283,7 +342,7 @@ class DaemonThreads(Executor):
         with suppress(Empty):
             while cancel_futures:
                 if (call := self._queue.get_nowait()) is not None:
-                    call.future.cancel()
+                    call.future().cancel()
         for _ in threads:
             self._queue.put(None)
         if wait:
@@ -308,7 +367,7 @@ class DaemonThreads(Executor):
             with self._lock:
                 self._calls -= 1
 
-    def _next(self) -> _Call | None:
+    def _next(self) -> Call | None:
         """Waits for the next call. Returns None if this thread is no longer needed."""
         while True:
             try:

@@ -83,7 +83,7 @@ class Threads(DaemonThreads):
         self.process = process
         self.futures: dict[Answer, None] = {}
 
-    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def begin(self, function: Callable[[], Any]) -> Any:
         """Begins a call."""
         self.check_open()
         self.process.alive()
@@ -93,7 +93,7 @@ class Threads(DaemonThreads):
             self.process.world.violate(f"{actor.name} gets a thread that another call has")
         before = list(actor.running)
         try:
-            result: Any = function(*args, **kwargs)
+            result: Any = function()
         except BaseException as error:
             self._return(answer, error, None)
         else:
@@ -133,13 +133,26 @@ class Threads(DaemonThreads):
 
 
 class Answer(Future[Any]):
-    """What a thread returns.
+    """What a thread returns, and its call.
 
     Attributes:
         run: the user code that it runs; None if nobody waits for it any more.
     """
 
     run: Run | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """See ``sync_pool.Call``."""
+        return self.done()
+
+    def wait(self, seconds: float) -> bool:
+        """See ``sync_pool.Call``. Nothing happens meanwhile."""
+        return self.done()
+
+    def future(self) -> Answer:
+        """See ``sync_pool.Call``."""
+        return self
 
     def cancel(self) -> bool:
         """Whoever has called gives up. The code goes on, and what it returns goes nowhere."""

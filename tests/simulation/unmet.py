@@ -199,13 +199,13 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_E}sync_pool.py", "SyncPool._take", "except asyncio.CancelledError:"),
         (f"{_E}sync_pool.py", "SyncPool._give_back", "if not turn.done():"),
         (f"{_E}sync_pool.py", "SyncPool.close", "turn.cancel()"),
-        (f"{_E}sync_pool.py", "_Call.make", "return"),
+        (f"{_E}sync_pool.py", "Call.make", "return"),
         (
             f"{_E}sync_pool.py",
             "DaemonThreads.check_open",
             'raise RuntimeError(f"the threads {self._name} are shut down, because the process is ending")',
         ),
-        (f"{_E}sync_pool.py", "DaemonThreads.shutdown", "call.future.cancel()"),
+        (f"{_E}sync_pool.py", "DaemonThreads.shutdown", "call.future().cancel()"),
     ),
     GONE: (
         (f"{_E}operations.py", "_settle_if_known", "except UnknownStatement:"),
