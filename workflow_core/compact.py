@@ -24,6 +24,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby, islice
 from typing import Any
 
+from pydantic_core import to_json
+
 FOLDED = "folded"
 """The key that contains the groups. Data without it is in the plain form."""
 
@@ -41,6 +43,9 @@ _SHARED: tuple[set[type], ...] = ({str}, {int}, {bool}, {type(None)}, {str, type
 
 _FREE = object()
 _PREFIX = f'{{"{FOLDED}":'
+_REST = ',"id":"'
+_END = f"}}]}}{_REST}"
+"""Where the groups end and the rest begins: an execution begins with its id."""
 
 Json = dict[str, Any]
 
@@ -110,6 +115,26 @@ def may_be_folded(text: str | bytes) -> bool:
     """Whether ``text``, which may be any JSON, may be in the compact form. A cheap check, because most texts are
     not."""
     return b'"folded"' in text if isinstance(text, bytes) else '"folded"' in text
+
+
+def parts_of(text: str) -> tuple[str, str]:
+    """Returns the text of the groups of a compact form, and the text of the rest of it, an object. Both are complete if
+    the first one is: JSON data may contain what separates them. It is empty if nothing separates them."""
+    end = text.find(_END) + len(_END) - len(_REST)
+    if end < len(_PREFIX) or not text.startswith(_PREFIX):
+        return "", text
+    return text[len(_PREFIX) : end], "{" + text[end + 1 :]
+
+
+def joined(groups: bytes, rest: bytes) -> bytes:
+    """Returns the text of a compact form from the text of its groups and of the rest of it, an object."""
+    return b"%s%s,%s" % (_PREFIX.encode(), groups, rest[1:])
+
+
+def text_of_groups(known: Iterable[tuple[Sequence[int], bytes]]) -> bytes:
+    """Returns the text of groups of threads from their places and the texts of their columns."""
+    groups = (b'{"at":%s,%s' % (to_json(_spans(at)), columns[1:]) for at, columns in known)
+    return b'{"threads":[%s]}' % b",".join(groups)
 
 
 def unfold(data: Any) -> Any:

@@ -12,10 +12,9 @@ from functools import cache
 from typing import Annotated, Any, Protocol
 
 from pydantic import AwareDatetime, Field, TypeAdapter
-from pydantic_core import from_json, to_json
 
 from workflow_core.compact import FOLDED_MIN, may_be_folded
-from workflow_core.known_groups import folded_form, unfolded_form
+from workflow_core.known_groups import folded_text, read
 from workflow_core.principal import Principal, PrincipalKind
 from workflow_core.records import record
 from workflow_core.shown import shown_event, shown_teardown, shown_wait
@@ -328,11 +327,16 @@ class Execution:
     def to_json(self) -> str:
         """Returns the whole state as JSON; ``from_json`` is the inverse. Data that threads share is stored once."""
         if len(self.threads) >= FOLDED_MIN or len(self.teardowns) >= FOLDED_MIN:
-            folded = folded_form(self.threads, self._data)
+            folded = folded_text(self, self._data, self._text)
             if folded is not None:
-                return to_json(folded).decode()
-        whole = self if type(self.threads) is list else replace(self, threads=list(self.threads))
-        return _adapter().serializer.to_json(whole, by_alias=True, exclude_defaults=True).decode()
+                return folded.decode()
+        threads = self.threads
+        return self._text(threads if type(threads) is list else list(threads)).decode()
+
+    def _text(self, threads: list[Thread]) -> bytes:
+        """Returns the state as plain JSON, with some of its threads."""
+        whole = self if threads is self.threads else replace(self, threads=threads)
+        return _adapter().serializer.to_json(whole, by_alias=True, exclude_defaults=True)
 
     def _data(self, threads: list[Thread]) -> dict[str, Any]:
         """Returns the state as JSON data, with some of its threads."""
@@ -349,7 +353,7 @@ class Execution:
             ValueError: ``data`` is not an execution.
         """
         if may_be_folded(data):
-            execution, threads = unfolded_form(from_json(data), _adapter().validate_python)
+            execution, threads = read(data if isinstance(data, str) else data.decode(), _adapter())
             return replace(execution, threads=threads)
         return _adapter().validate_json(data)
 

@@ -5,7 +5,8 @@ as groups (see ``workflow_core.compact``) whose text stays the same. Reading a g
 writing it 5 ms, so both are done once for each text:
 
 * A process remembers the threads of the texts that it has read last. If it loads one of these texts again, it copies
-  the threads. If they only wait for events, it does so when they are needed (``Grouped``).
+  the threads. If they only wait for events, it does so when they are needed (``Grouped``), and does not even parse
+  the groups of an execution that has all of them in the same places.
 * The list of threads of a loaded execution remembers the text of each group and the threads it contained. If they are
   all still there and equal, the text is written again.
 

@@ -34,6 +34,7 @@ from workflow_core import (
     parked,
     resume,
 )
+from workflow_core.compact import parts_of
 from workflow_core.machine.machine import Machine
 from workflow_core.machine.saves import to_store
 from workflow_core.parked import Grouped, active, mapped, samples, side_by_side
@@ -362,7 +363,7 @@ def test_old_groups_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     Execution.from_json(first)
     for text in others:
         Execution.from_json(text)
-    assert len(known_groups._known._groups) == 2
+    assert len(known_groups._known.groups._values) == 2
     assert [list(Execution.from_json(text).threads) for text in (first, *others)] == [
         calls(progress=n).threads for n in range(4)
     ]
@@ -378,6 +379,65 @@ def test_damaged_places_of_a_known_group_are_refused(at: list[Any]) -> None:
     group["at"] = at
     with pytest.raises(ValueError, match=r"the compact form is damaged|validation error"):
         list(Execution.from_json(json.dumps(data)).threads)
+
+
+def test_groups_that_are_known_together_are_neither_parsed_nor_encoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    workflow, text = wide()
+    loaded_again(text)
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError
+
+    for name in ("from_json", "fold", "unfold"):
+        monkeypatch.setattr(known_groups, name, refuse)
+    for _ in range(3):
+        execution = Execution.from_json(text)
+        assert is_parked(execution)
+        handle_event(workflow, execution, "Event")
+        resume(workflow, execution)
+        text = execution.to_json()
+    monkeypatch.undo()
+    assert list(Execution.from_json(text.encode()).threads) == plain(text)
+
+
+@pytest.mark.parametrize("others", [[], None, [{"id": "a"}], [{"id": "a", "name": "a"}] * 12])
+def test_what_stands_beside_groups_that_are_known_together_is_checked_as_ever(others: Any) -> None:
+    _, text = wide()
+    loaded_again(text)
+    data = json.loads(text)
+    if others is None:
+        del data["threads"]
+    else:
+        data["threads"] = others
+    changed = json.dumps(data, separators=(",", ":"))
+    assert known_groups._known.together.get(parts_of(changed)[0]) is not None
+    results: list[Any] = []
+    for read in (plain, lambda text: list(Execution.from_json(text).threads)):
+        try:
+            results.append(read(changed))
+        except ValueError as error:
+            results.append(type(error))
+    assert results[0] == results[1]
+
+
+def test_what_ends_the_groups_may_be_in_them() -> None:
+    odd = {"a": {"b": [{"c": 1}]}, "id": "d"}
+    odd_ones = [Thread(f"o-{n}", "go", locals={"x": [odd] * n}) for n in range(10)]
+    waiting = plain(wide()[1])[1:]
+    for threads in ([*odd_ones, *waiting], [*waiting, *odd_ones], waiting):
+        execution = Execution('}]},"id":"', "flow", threads=[*threads, Thread("a", "b")])
+        text = execution.to_json()
+        for _ in range(3):
+            loaded = Execution.from_json(text)
+            loaded.threads[-1].pc += 1
+            text = loaded.to_json()
+        assert (loaded.threads.pop().pc, list(loaded.threads)) == (3, threads)
+        assert is_parked(Execution.from_json(text)) is (threads is waiting)
+    data = '{"folded":{"threads":[{"a":[{"b":[{}]},"id":"c"]},"id":"d"}'
+    head, rest = parts_of(data)
+    assert (head, rest) == ('{"threads":[{"a":[{"b":[{}]}', '{"id":"c"]},"id":"d"}')
+    for text in ("", "{}", '{"id":"a","b":[{"c":[{}]},"id":"d"]}', '{"folded":{}}'):
+        assert parts_of(text) == ("", text)
 
 
 def test_helpers_take_a_plain_list_too() -> None:
