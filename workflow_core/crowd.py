@@ -4,8 +4,9 @@ After each transition, the machine looks for the next thread that may move. In a
 tenth of a millisecond. This list remembers which threads only wait for events, and leaves them out until they wake.
 
 Invariant: a thread that is left out waits for events that are not buffered, and for nothing else. A waiting thread
-wakes in one place, ``leave_wait``, which calls ``woken``. The methods that change the list itself forget what is
-remembered. A thread whose attributes are set in another way would be missed; only the machine may set them.
+wakes in two places, ``leave_wait`` and ``handle_alone``, which call ``woken``. The methods that change the list itself
+forget what is remembered. A thread whose attributes are set in another way would be missed; only the machine may set
+them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from workflow_core.parked import active
 from workflow_core.wait_types import EventWait
 
 CROWD_MIN = 32
-"""With fewer threads, it takes less time to look at all of them. At least 2: ``alone.py`` does not call
-``leave_wait``."""
+"""With fewer threads, it takes less time to look at all of them."""
 
 _WAITING = ThreadStatus.WAITING
 
@@ -41,6 +41,14 @@ class Crowd(list[Thread]):
             self._awake = {thread.id: thread for thread in self}
         self._awake = {id: thread for id, thread in self._awake.items() if not _only_waits(thread)}
         return sorted(self._awake.values(), key=lambda thread: self._places[thread.id])
+
+    def lone(self) -> Thread | None:
+        """Returns the thread that may move without an event if there is only one. It may still wait for an event."""
+        awake = self._awake
+        if awake is None or len(awake) != 1:
+            found = self.awake()
+            return found[0] if len(found) == 1 else None
+        return next(iter(awake.values()))
 
     def woken(self, thread: Thread) -> None:
         """Reports that a thread no longer waits."""

@@ -32,6 +32,9 @@ class _Program(Protocol):
     def workflow(self) -> str: ...
 
     @property
+    def digest(self) -> str: ...
+
+    @property
     def version(self) -> str: ...
 
     @property
@@ -290,7 +293,7 @@ class Execution:
         new.id, new.workflow = id, program.workflow
         new.status, new.pc, new.canceling = _RUNNING, 0, False
         new.threads, new.teardowns, new.buffer = [main], [], []
-        new.definition_version, new.fields_version = program.version, program.fields_version
+        new.definition_version, new.fields_version = program.digest or program.version, program.fields_version
         new.created_at = new.updated_at = now
         new.parent, new.error = parent, None
         return new

@@ -23,6 +23,7 @@ from workflow_core import (
     resume,
 )
 from workflow_core.crowd import CROWD_MIN, Crowd, awake
+from workflow_core.machine import alone
 from workflow_core.machine.machine import Machine
 from workflow_core.wait_types import EventWait, WaitStatus
 
@@ -127,6 +128,54 @@ def test_the_awake_ones_come_in_the_order_of_the_list() -> None:
 
 def test_a_thread_that_may_receive_a_buffered_event_is_awake() -> None:
     assert [thread.id for thread in awake(Crowd([waiting("a"), waiting("b", buffered=True)]))] == ["b"]
+
+
+def test_one_is_alone_if_no_other_may_move() -> None:
+    threads = [waiting(f"t{number}") for number in range(3)]
+    crowd = Crowd(threads)
+    assert crowd.lone() is None
+    for number, expected in ((1, threads[1]), (2, None)):
+        threads[number].status, threads[number].waits = ThreadStatus.EXECUTING, []
+        crowd.woken(threads[number])
+        assert crowd.lone() is expected
+    threads[1].status, threads[1].waits = ThreadStatus.WAITING, waiting("t1").waits
+    assert crowd.lone() is threads[2]
+
+
+def test_one_that_is_alone_moves_without_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loop(Wide, name="loop-crowd"):
+        definition = S(
+            While(
+                "threads to start",
+                lambda w: w.started < COUNT,
+                Step("start", Wide.start),
+                Go("waiting", Select("stop", On("Stop", Wide.stop)), id=lambda w: f"t{w.started}"),
+            ),
+            While("forever", lambda w: True, Select("next", On("Next", Wide.end)), Step("one", Wide.end)),
+        )
+
+    loop, execution = Loop(), Execution.start("id-1", Loop)
+    resume(loop, execution)
+    monkeypatch.setattr(alone, "Machine", None)
+    kinds: list[str] = []
+    for _ in range(3):
+        handle_event(loop, execution, "Next")
+        assert execution.status == "running"
+        resume(loop, execution, kinds.append)
+        assert execution.status == "waiting"
+    assert (loop.ended, kinds) == (6, ["step"] * 3)
+    monkeypatch.undo()
+    handle_event(loop, execution, "Stop", "t1")
+    resume(loop, execution)
+    assert len(execution.threads) == COUNT
+    assert execution.to_json() == Execution.from_json(execution.to_json()).to_json()
+
+
+def test_the_end_of_the_main_thread_ends_the_others() -> None:
+    wide, execution = started()
+    handle_event(wide, execution, "End")
+    resume(wide, execution)
+    assert (execution.status, execution.threads, wide.ended) == ("finished", [], 2)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ class Run:
         elif offers:
             one = offers[op[1] % len(offers)]
             takes = one.case.signature is not None and one.case.signature.takes_input
-            is_short = len(self.execution.threads) == 1 and not self.execution.buffer and not self.names_threads
+            is_short = one.thread is self.execution.threads[0] and not self.execution.buffer and not self.names_threads
             thread_id = None if is_short else one.thread.id
             handle_event(self.order, self.execution, one.case.event, op[2] if takes else None, thread_id=thread_id)
             self.save("event")

@@ -1,4 +1,5 @@
-"""An instance with a single thread, for callers that await nothing: ``resume`` and ``handle_event`` of the library.
+"""An instance with a single thread, for callers that await nothing: ``resume`` and ``handle_event`` of the library. One
+of many threads counts as the only one while all others just wait for events (``Crowd``).
 
 Most of what happens to such an instance is a step, a condition, an event with a plain handler, a wait for such events,
 or the end. The functions here make these transitions on the execution itself. An interpreter in Python spends most of
@@ -18,6 +19,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from workflow_core.accidents import is_true, refuse_accident
+from workflow_core.crowd import Crowd
 from workflow_core.execution import Execution, Status, Thread, ThreadStatus
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.checkpoints import Checkpoint, CheckpointKind
@@ -38,6 +40,9 @@ _EXECUTING, _RESUMING = ThreadStatus.EXECUTING, ThreadStatus.RESUMING
 _RUNNING, _IDLE, _FINISHED = Status.RUNNING, Status.WAITING, Status.FINISHED
 _RESUME_WORK, _STEP_WORK = CheckpointKind.RESUME, CheckpointKind.STEP
 _SET_UP = WaitStatus.SET_UP
+
+_PASSED_MAX: Final = MOVES_MAX - 1
+"""How many branches a thread passes here. ``run`` tells whether it may pass another one."""
 
 NOT_ALONE: Final = object()
 """What ``handle_alone`` returns if it has done nothing."""
@@ -68,8 +73,9 @@ def resume_alone(
         Exception: any error that a step or a condition raises.
     """
     program, threads = workflow.__program__, execution.threads
+    thread = threads[0] if len(threads) == 1 else _lone(workflow, threads)
     if (
-        len(threads) != 1
+        thread is None
         or execution.status is not _RUNNING
         or execution.teardowns
         or execution.canceling
@@ -80,7 +86,6 @@ def resume_alone(
         return machine or Machine(workflow, execution, now, True)
     if program.unwatched:
         program.refresh(type(workflow), program.unwatched)
-    thread = threads[0]
     step = program.alone.get(thread.step)
     if step is not None and thread.retry_at is None:
         if thread.status is _EXECUTING and thread.pc == execution.pc:
@@ -88,6 +93,14 @@ def resume_alone(
         if thread.status is _RESUMING and not thread.step:
             return _run(workflow, execution, thread, step, _RESUME_WORK, checkpoint, now, machine)
     return machine or Machine(workflow, execution, now, True)
+
+
+def _lone(workflow: Workflow, threads: list[Thread]) -> Thread | None:
+    """Returns the only thread that is at a step if all others just wait for events; otherwise None."""
+    if type(threads) is not Crowd or workflow.__program__.has_watches:
+        return None
+    thread = threads.lone()
+    return thread if thread is not None and thread.step else None
 
 
 def _run(
@@ -103,7 +116,7 @@ def _run(
     """Performs the step, in a transition of ``kind``, and those after it. Returns the same as ``resume_alone``."""
     pc, is_blocked = execution.pc, None
     while True:
-        action, moves_left = step.action, MOVES_MAX  # CPython is slow at calling a slot itself
+        action, passed = step.action, 0  # CPython is slow at calling a slot itself
         try:
             if step.takes_context:
                 value = action(workflow, step_context(machine or Machine(workflow, execution, now, True), thread))
@@ -120,24 +133,26 @@ def _run(
             instruction = step.next
             pc += 1
             execution.pc = pc
-        while type(instruction) is BranchOp and moves_left > 1:
+        while type(instruction) is BranchOp and passed < _PASSED_MAX:
             cond = instruction.cond
             try:
                 if (holds := cond(workflow)) is not True and holds is not False:
                     holds = is_true(holds, instruction.name)
             except BaseException as error:
-                note_place(machine or Machine(workflow, execution, now, True), instruction, error)
+                note_place(workflow.__program__, instruction, error)
                 raise
-            instruction, moves_left = instruction.next if holds else instruction.other, moves_left - 1
+            instruction = instruction.next if holds else instruction.other
+            passed += 1  # counting down from a large number would create an object for each
         if type(instruction) is StepOp:
             step = instruction
             thread.status = _EXECUTING
-            thread.step, thread.pc = step.name, pc
+            thread.step = step.name
+            thread.pc = pc
         elif (is_blocked := _rests(execution, thread, instruction)) is not None:
             break
         else:
             machine = machine or Machine(workflow, execution, now, True)
-            if (reached := _step_after(machine, thread, instruction, moves_left)) is None:
+            if (reached := _step_after(machine, thread, instruction, passed)) is None:
                 break
             step, pc = reached, execution.pc
         if checkpoint is not None:
@@ -157,21 +172,24 @@ def _rests(execution: Execution, thread: Thread, instruction: Instruction) -> bo
         park_for_events(thread, instruction, events, execution.pc)
         execution.status = _IDLE
         return not execution.buffer
-    if type(instruction) is EndOp:
+    if type(instruction) is EndOp and len(execution.threads) == 1:
         close(execution, _FINISHED)
         return execution.parent is None and not execution.teardowns
     return None
 
 
-def _step_after(machine: Machine, thread: Thread, instruction: Instruction, moves_left: int) -> StepOp | None:
+def _step_after(machine: Machine, thread: Thread, instruction: Instruction, passed: int) -> StepOp | None:
     """Moves the thread on as any other is moved. Returns the step that it rests on; None if it does not rest on one, or
     is no longer the only thread."""
-    run(machine, thread, instruction, Allowance(moves_left))
+    run(machine, thread, instruction, Allowance(MOVES_MAX - passed))
     reached = machine.program.rests.get(thread.step)
     execution = machine.execution
     # A thread with which the instance has failed stands on its step, too.
-    is_free = execution.status is _RUNNING and len(execution.threads) == 1
-    return reached if is_free and type(reached) is StepOp and thread.status is _EXECUTING else None
+    if execution.status is not _RUNNING or thread.status is not _EXECUTING or type(reached) is not StepOp:
+        return None
+    threads = execution.threads
+    lone = threads[0] if len(threads) == 1 else _lone(machine.workflow, threads)
+    return reached if lone is thread else None
 
 
 # --- events ----------------------------------------------------------------------------------
@@ -193,7 +211,7 @@ def handle_alone(workflow: Workflow, execution: Execution, event: str, input: An
     """
     program, threads = workflow.__program__, execution.threads
     if (
-        len(threads) != 1
+        (len(threads) != 1 and type(threads) is not Crowd)
         or execution.status is not _IDLE
         or execution.buffer
         or execution.workflow != program.workflow
@@ -201,7 +219,7 @@ def handle_alone(workflow: Workflow, execution: Execution, event: str, input: An
         or (now is not None and now.tzinfo is None)
     ):
         return NOT_ALONE
-    thread = threads[0]
+    thread = threads[0]  # the first one that waits for the event receives it
     cases = program.handlers.get(thread.step)
     if cases is None or (case := cases.get(event)) is None:
         return NOT_ALONE
@@ -223,11 +241,16 @@ def handle_alone(workflow: Workflow, execution: Execution, event: str, input: An
     if output is not None:
         refuse_accident(output, f"the handler of {event!r}")
     execution.pc += 1
-    thread.waits, thread.caused_by = [], ""
+    thread.waits = []
+    thread.caused_by = ""
+    if type(threads) is Crowd:
+        threads.woken(thread)
     instruction = case.entry
     if type(instruction) is StepOp:
         thread.status = _EXECUTING
-        thread.step, thread.pc, execution.status = instruction.name, execution.pc, _RUNNING
+        thread.step = instruction.name
+        thread.pc = execution.pc
+        execution.status = _RUNNING
     else:
         run(Machine(workflow, execution, now), thread, instruction)
     return output

@@ -177,7 +177,7 @@ def _raised(
     Raises:
         BaseException: the error itself, if nothing catches it.
     """
-    note_place(machine, instruction, error)
+    note_place(machine.program, instruction, error)
     if not can_catch(instruction):
         raise error
     if moves_left <= 0:

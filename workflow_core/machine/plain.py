@@ -20,6 +20,7 @@ from workflow_core.program.code import (
     WaitForOp,
     WithinOp,
 )
+from workflow_core.program.program import Program
 from workflow_core.signatures import OfFrame
 
 _ASKING = frozenset({SelectOp, GoOp, EachOp, WithinOp, DoOp, CodeOp})
@@ -56,8 +57,8 @@ def place_of(machine: MachineState, thread: Thread, instruction: Instruction) ->
     return instruction.name, machine.execution.pc
 
 
-def note_place(machine: MachineState, instruction: Instruction, error: BaseException) -> None:
+def note_place(program: Program, instruction: Instruction, error: BaseException) -> None:
     """Notes in an error which instruction raised it. Code notes its own line."""
     if type(instruction) is not CodeOp:
-        note = f"raised at {instruction.name!r} of workflow {machine.program.workflow!r}"
+        note = f"raised at {instruction.name!r} of workflow {program.workflow!r}"
         error.add_note(Place(instruction.name, note))
