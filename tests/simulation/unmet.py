@@ -172,6 +172,8 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_E}recent_sessions.py", "RecentSessions.keep", "self._pop(next(iter(self._sessions)))"),
         (f"{_E}recovery.py", "_until", "if _place(due) in seen:"),
         (f"{_E}recovery.py", "_until", "if after is None or _place(after) != _place(last):"),
+        (f"{_M}alone.py", "_lone", "thread = threads.lone()"),
+        (f"{_M}alone.py", "handle_alone", "threads.woken(thread)"),
     ),
     THREADS: (
         (
