@@ -206,12 +206,14 @@ def plan(
         create += _resumes(before, due, execution, token, now, horizon)
         if stored.lease is not None:
             create += _put_off(execution, token, now, options.max_wait)
+    # A timeout without a task has just got a fence, so without timers there are no timeouts.
+    when = schedule.wake_at if timers else schedule.resume_at
     instance = stored.with_values(
         execution=execution,
         fields=stored.fields if renews else after.fields,
         lease=lease,
         new_entries=tuple(after.entries),
-        wake_at=schedule.wake_at(execution, lease, now, due),
+        wake_at=when(execution, lease, now, due),
         tokens=(*stored.tokens[-TOKENS_MAX:], token[:TOKEN_CHARS_MAX]),
         search=stored.search if renews else after.search,
         has_kept_events=lease is None and may_have_events,

@@ -10,7 +10,7 @@ from cloud_adapter.ports import Clock
 from workflow_core.records import record
 
 
-@record(frozen=True, slots=True, eq=False)
+@record(slots=True, eq=False)
 class RunningCall:
     """A call that has not returned. Synchronous code may still run after its call was given up.
 
