@@ -5,11 +5,11 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from cloud_adapter.callbacks import key_of
 from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
@@ -84,10 +84,10 @@ class Settings(SecretSettings, IndexSettings):
     callback_keys: SecretStr = SecretStr("")
     """The keys that sign callback URLs, separated by commas: at least 32 bytes each, in URL-safe base64. The first one
     signs, all are valid. Embedded, the runtime makes a key of its own, in a file beside the database."""
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    allowed_hosts: tuple[str, ...] = ()
     """The host names under which clients reach the api, besides those of this machine and of ``public_url``, separated
     by commas; ``*``: every name. By default every name on Cloud Run, and elsewhere none."""
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: tuple[str, ...] = ()
     """The origins of other sites whose pages may call the api, separated by commas: ``https://shop.example.com``."""
     remote_clients: bool = False
     """Embedded: whether clients on other machines are served. Without authenticators, they may do everything."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -74,18 +74,20 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
     create_fields: ClassVar[tuple[str, ...]] = ()
     """Names of the fields that the creator of an instance may set over HTTP."""
 
-    __workflow_name__: ClassVar[str]
     __workflow_version__: ClassVar[int] = 1
-    __program__: ClassVar[Program]
-    __fields_schema__: ClassVar[LateSchema]
-    """Makes the schema of the stored fields; see ``stored_schema``."""
-    __form__: ClassVar[ValueForm]
-    __input_form__: ClassVar[ValueForm]
-    """The form of initial fields that a parent passes on; ``new`` also accepts aliases."""
-    __created_by__: ClassVar[tuple[str, ...]]
-    """The fields that are marked with ``CreatedBy``."""
-    __result__: ClassVar[ValueForm | None]
-    """The form of what the method ``result`` returns; None if there is none, or its type is not known."""
+
+    if TYPE_CHECKING:  # pydantic evaluates each annotation for each subclass
+        __workflow_name__: ClassVar[str]
+        __program__: ClassVar[Program]
+        __fields_schema__: ClassVar[LateSchema]
+        """Makes the schema of the stored fields; see ``stored_schema``."""
+        __form__: ClassVar[ValueForm]
+        __input_form__: ClassVar[ValueForm]
+        """The form of initial fields that a parent passes on; ``new`` also accepts aliases."""
+        __created_by__: ClassVar[tuple[str, ...]]
+        """The fields that are marked with ``CreatedBy``."""
+        __result__: ClassVar[ValueForm | None]
+        """The form of what the method ``result`` returns; None if there is none, or its type is not known."""
 
     def __init_subclass__(cls, *, name: str | None = None, version: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
