@@ -13,7 +13,7 @@ from workflow_core.plain.flow import all_parts
 from workflow_core.plain.parts import RESULT, Branch, Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.syntax import assign, at, load
-from workflow_core.plain.usage import COMPREHENSIONS, CONSTANT, after_first_items, own_nodes
+from workflow_core.plain.usage import COMPREHENSIONS, CONSTANT, after_first_items, inner_nodes, own_nodes
 
 _LABEL_CHARS = 60
 _TAKING_CALLS = (vocabulary.gather, vocabulary.race, vocabulary.go, vocabulary.named)
@@ -117,7 +117,7 @@ class Reading:
             is_awaited = takes_calls or self.word(frame, node) in _TAKING_CALLS
         elif not isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.Starred, ast.Attribute, ast.comprehension)):
             is_awaited = isinstance(node, ast.Await)
-        for inner in ast.iter_child_nodes(node):
+        for inner in inner_nodes(node):
             if not isinstance(inner, _SCOPES):
                 self._check_awaited(frame, inner, is_awaited=is_awaited)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from workflow_core.plain.copies import copied
-from workflow_core.plain.usage import LOCALS
+from workflow_core.plain.usage import LOCALS, inner_nodes
 from workflow_core.stored_parts import LeaveKind
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -76,7 +76,7 @@ def escapes_of(statement: ast.stmt) -> tuple[LeaveKind, ...]:
             for part in node.orelse:
                 visit(part, in_loop=in_loop)
             return
-        for inner in ast.iter_child_nodes(node):
+        for inner in inner_nodes(node):
             visit(inner, in_loop=in_loop)
 
     visit(statement, in_loop=False)

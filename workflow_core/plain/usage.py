@@ -253,13 +253,26 @@ def _parameters(arguments: ast.arguments) -> set[str]:
     return {argument.arg for argument in every}
 
 
+def inner_nodes(node: ast.AST) -> list[ast.AST]:
+    """Returns the nodes inside of a node, without those inside of these and without the contexts of names. It takes a
+    third of the time of ``ast.iter_child_nodes``, and an import visits each node several times."""
+    inner: list[ast.AST] = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            inner += [item for item in value if isinstance(item, ast.AST)]
+        elif isinstance(value, ast.AST) and name != "ctx":
+            inner.append(value)
+    return inner
+
+
 def own_nodes(node: ast.AST) -> Iterable[ast.AST]:
     """Yields a node and all nodes inside, but not those in functions, classes and lambdas of their own."""
     waiting = [node]
     while waiting:
         node = waiting.pop()
         yield node
-        waiting += reversed([inner for inner in ast.iter_child_nodes(node) if not isinstance(inner, _SCOPES)])
+        waiting += reversed([inner for inner in inner_nodes(node) if not isinstance(inner, _SCOPES)])
 
 
 def is_read_outside(function: ast.AST, name: str) -> bool:
@@ -273,7 +286,7 @@ def is_read_outside(function: ast.AST, name: str) -> bool:
             return any(map(visit, parts))
         if isinstance(node, COMPREHENSIONS) and any(name in _names(each.target) for each in node.generators):
             return visit(node.generators[0].iter)
-        return any(map(visit, ast.iter_child_nodes(node)))
+        return any(map(visit, inner_nodes(node)))
 
     return visit(function)
 
