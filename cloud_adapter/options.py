@@ -9,7 +9,7 @@ from workflow_core import Retry
 from workflow_core.records import record
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class EngineOptions:
     """The engine's limits.
 

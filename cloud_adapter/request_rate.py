@@ -10,7 +10,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _REQUESTS_MAX = 1_000_000
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class RequestRate:
     """So many requests in so many seconds. Up to all of them may come at once."""
 

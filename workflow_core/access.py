@@ -41,7 +41,7 @@ class CreatedBy:
     """
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Access:
     """The roles that a principal needs. An action without roles is denied.
 

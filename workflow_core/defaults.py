@@ -52,7 +52,7 @@ def check_field_defaults(where: str, cls: type[BaseModel]) -> None:
         _check_field(where, cls, field, targets)
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class _Owner:
     """The class around a field, and its settings in the core schema."""
 
@@ -60,7 +60,7 @@ class _Owner:
     config: Mapping[str, Any] | None = None
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class _Field:
     """A field with a static default.
 

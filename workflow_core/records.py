@@ -1,17 +1,18 @@
 """Dataclasses that are cheap to define.
 
-``dataclass`` reads the annotations of each class, creates it twice for its slots, and compiles the source of up to six
-methods: a fifth of what the start of a process takes. ``record`` gives its classes the same behaviour. They share the
-methods that are seldom called, and what ``fields`` returns is made when it is first asked for. Most classes have few
-objects, so a method that may be called often is compiled after some calls; until then, it takes ten times as long.
+``dataclass`` reads the annotations of each class and compiles the source of up to six methods: a fifth of what the
+start of a process takes. ``record`` gives its classes the same behaviour. They share the methods that are seldom
+called; the others, and what ``fields`` returns, are made when they are first read. Most classes have few objects, so
+``__init__`` is compiled after some calls; until then, it takes ten times as long.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields, replace
-from types import MemberDescriptorType
+from functools import partial
+from types import MemberDescriptorType, MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -27,40 +28,54 @@ _T = TypeVar("_T", bound="DataclassInstance")
 def _record(
     *, eq: bool = True, frozen: bool = False, init: bool = True, kw_only: bool = False, slots: bool = False
 ) -> Callable[[type[_T]], Any]:
-    """Like ``dataclass`` with these arguments. Annotations must be texts."""
+    """Like ``dataclass`` with these arguments. Annotations must be texts. A class with ``slots`` is created twice, as
+    by ``dataclass``, so only those have them of which there are many objects."""
+    shared: dict[str, Any] = {"__dataclass_params__": _FROZEN if frozen else _MUTABLE}
+    shared |= {"__repr__": _repr, "__replace__": _replace}
+    if frozen:
+        shared |= {"__setattr__": _refuse, "__delattr__": _refuse}
+        if slots:
+            shared |= {"__getstate__": _values, "__setstate__": _set_values}
+    late: dict[str, Callable[[Any], Any]] = {"__dataclass_fields__": _fields, "__match_args__": _match_args}
+    if eq:
+        shared |= {} if frozen else {"__hash__": None}
+        late |= {"__eq__": _eq} | ({"__hash__": _hash} if frozen else {})
 
     def decorate(cls: Any) -> Any:
         own = vars(cls)
         names = [name for name, text in cls.__annotations__.items() if not text.startswith("ClassVar[")]
         defaults = {name: own[name] for name in names if name in own}
-        namespace = {
-            "__dataclass_fields__": _Late(lambda made: _fields(made, names, defaults, kw_only)),
-            "__dataclass_params__": _FROZEN if frozen else _MUTABLE,
-            "__match_args__": _Late(_match_args),
-            "__repr__": _repr,
-            "__replace__": _replace,
-        }
+        made = {**shared, **{name: _Late(compute) for name, compute in late.items()}}
         if init:
-            namespace |= {"__init__": _late_init(lambda: made), "__signature__": _Signature(lambda: made)}
-        if eq:
-            namespace["__eq__"] = _compiled_late(lambda: made, "__eq__", _eq_source)
-            namespace["__hash__"] = _compiled_late(lambda: made, "__hash__", _hash_source) if frozen else None
-        if frozen:
-            namespace |= {"__setattr__": _refuse, "__delattr__": _refuse}
-            if slots:
-                namespace |= {"__getstate__": _values, "__setstate__": _set_values}
-        namespace |= own
-        if slots:
-            inherited = {name for base in cls.__mro__[1:] for name in vars(base).get("__slots__", ())}
-            namespace["__slots__"] = tuple(name for name in names if name not in inherited)
-        removed = [name for name, default in defaults.items() if slots or isinstance(default, Field)]
-        for name in ("__dict__", "__weakref__", *removed):
-            namespace.pop(name, None)
-        made = type(cls)(cls.__name__, cls.__bases__, namespace)
-        made.__qualname__ = cls.__qualname__
-        return made
+            made["__init__"] = _LateInit(_init)
+        added = {name: value for name, value in made.items() if name not in own}
+        added["__record__"] = names, defaults, kw_only
+        return _with_slots(cls, names, added) if slots else _with(cls, defaults, added)
 
     return decorate
+
+
+def _with(cls: Any, defaults: Mapping[str, Any], added: Mapping[str, Any]) -> Any:
+    """Adds attributes to a class."""
+    for name, default in defaults.items():
+        if isinstance(default, Field):
+            delattr(cls, name)
+    for name, value in added.items():
+        setattr(cls, name, value)
+        if isinstance(value, _Late):
+            value.__set_name__(cls, name)
+    return cls
+
+
+def _with_slots(cls: Any, names: list[str], added: Mapping[str, Any]) -> Any:
+    """Returns a class with slots for the attributes with these names, and with others."""
+    inherited = {name for base in cls.__mro__[1:] for name in vars(base).get("__slots__", ())}
+    namespace = {**added, **vars(cls), "__slots__": tuple(name for name in names if name not in inherited)}
+    for name in ("__dict__", "__weakref__", *names):
+        namespace.pop(name, None)
+    made = type(cls)(cls.__name__, cls.__bases__, namespace)
+    made.__qualname__ = cls.__qualname__
+    return made
 
 
 if not TYPE_CHECKING:
@@ -100,102 +115,59 @@ class _Late:
     def __get__(self, instance: object, cls: type | None = None) -> Any:
         value = self._compute(self._owner)
         setattr(self._owner, self._name, value)
-        return value
+        return MethodType(value, instance) if instance is not None and callable(value) else value
 
-
-def _fields(cls: Any, names: list[str], defaults: Mapping[str, Any], kw_only: bool) -> dict[str, Any]:
-    """Returns the fields of a class and of its bases."""
-    found: dict[str, Any] = {}
-    for base in reversed(cls.__mro__[1:]):
-        found |= getattr(base, "__dataclass_fields__", {})
-    for name in names:
-        default = defaults.get(name, MISSING)
-        place: Any = default if isinstance(default, Field) else field(default=default)
-        for attribute, value in {"name": name, "type": cls.__annotations__[name], "_field_type": _KIND}.items():
-            setattr(place, attribute, value)
-        if place.kw_only is MISSING:
-            place.kw_only = kw_only
-        found[name] = place
-    return found
-
-
-def _match_args(cls: Any) -> tuple[str, ...]:
-    return tuple(place.name for place in fields(cls) if place.init and not place.kw_only)
-
-
-# --- methods that are compiled when they are called -----------------------------------------
-
-_Names = dict[str, Any]
 
 _SHARED_CALLS_MAX = 16
 """How many objects of a class the shared ``__init__`` makes before that of the class is compiled."""
 
 
-class _Factory:
-    """The default of a parameter whose value a factory makes."""
+class _LateInit(_Late):
+    """An ``__init__`` that sets the attributes itself in its first calls. It is compiled then, or if the arguments do
+    not fit: the compiled method raises the error."""
 
-    def __repr__(self) -> str:
-        return "<factory>"
+    _calls = 0
+    _values: Callable[..., dict[str, Any] | None] | None = None
 
+    def __get__(self, instance: object, cls: type | None = None) -> Any:
+        if self._calls == _SHARED_CALLS_MAX or not isinstance(instance, self._owner):
+            return super().__get__(instance, cls)
+        self._calls += 1
+        return partial(self._set, instance)
 
-_FACTORY = _Factory()
-
-
-def _compiled_late(
-    owner: Callable[[], type], name: str, source: Callable[[type[Any], _Names], str]
-) -> Callable[..., Any]:
-    """Returns a method that replaces itself, when it is first called, by what its source compiles to.
-
-    Args:
-        owner: returns the class of the method.
-        source: returns the source; adds the values to which it refers to the names.
-    """
-
-    def method(self: object, /, *args: Any, **given: Any) -> Any:
-        return _compiled(owner(), name, source)(self, *args, **given)
-
-    return method
+    def _set(self, instance: Any, /, *args: Any, **given: Any) -> None:
+        self._values = self._values or _values_of(self._owner)
+        if (values := self._values(args, given)) is None:
+            super().__get__(instance)(*args, **given)
+            return
+        for name, value in values.items():
+            object.__setattr__(instance, name, value)
+        if hasattr(instance, "__post_init__"):
+            instance.__post_init__()
 
 
-def _compiled(cls: type, name: str, source: Callable[[type[Any], _Names], str]) -> Callable[..., Any]:
-    names: _Names = {"_set": object.__setattr__, "_FACTORY": _FACTORY}
-    exec(source(cls, names), names)  # nosec B102 - made of the names of fields
-    compiled: Callable[..., Any] = names[name]
-    compiled.__qualname__ = f"{cls.__qualname__}.{name}"
-    compiled.__module__ = cls.__module__
-    setattr(cls, name, compiled)
-    return compiled
+def _places(cls: type) -> Iterable[tuple[str, Any, Any, bool, bool]]:
+    """Returns the attributes of a class and of its bases: the name, the default and its factory, whether it is a
+    parameter, and whether it has to be named."""
+    found: dict[str, tuple[str, Any, Any, bool, bool]] = {}
+    for base in reversed(cls.__mro__):
+        names, defaults, kw_only = vars(base).get("__record__", ((), {}, False))
+        for name in names:
+            default = defaults.get(name, MISSING)
+            found[name] = name, default, MISSING, True, kw_only
+            if isinstance(default, Field):
+                is_named = kw_only if default.kw_only is MISSING else default.kw_only
+                found[name] = name, default.default, default.default_factory, default.init, is_named
+    return found.values()
 
 
-def _late_init(owner: Callable[[], type]) -> Callable[..., Any]:
-    """Returns an ``__init__`` that sets the attributes itself in its first calls, and is compiled then, or if the
-    arguments do not fit: the compiled method raises the error."""
-    calls = 0
-    values_of: Callable[..., dict[str, Any] | None] | None = None
-
-    def method(self: Any, /, *args: Any, **given: Any) -> None:
-        nonlocal calls, values_of
-        calls += 1
-        if calls <= _SHARED_CALLS_MAX:
-            values_of = values_of or _values_of(owner())
-            if (values := values_of(args, given)) is not None:
-                for name, value in values.items():
-                    object.__setattr__(self, name, value)
-                if (post_init := getattr(self, "__post_init__", None)) is not None:
-                    post_init()
-                return
-        _compiled(owner(), "__init__", _init_source)(self, *args, **given)
-
-    return method
-
-
-def _values_of(cls: type[DataclassInstance]) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any] | None]:
+def _values_of(cls: type) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any] | None]:
     """Returns a function that returns the attributes of a new object; None: the arguments do not fit."""
-    places = fields(cls)
-    parameters = {place.name for place in places if place.init}
-    positional = [place.name for place in places if place.init and not place.kw_only]
-    defaults = {place.name: place.default for place in places if place.default is not MISSING}
-    factories = {place.name: place.default_factory for place in places if place.default_factory is not MISSING}
+    places = _places(cls)
+    parameters = {name for name, _, _, init, _ in places if init}
+    positional = [name for name, _, _, init, is_named in places if init and not is_named]
+    defaults = {name: default for name, default, _, _, _ in places if default is not MISSING}
+    factories = {name: factory for name, _, factory, _, _ in places if factory is not MISSING}
     required = parameters - defaults.keys() - factories.keys()
 
     def values(args: tuple[Any, ...], given: dict[str, Any]) -> dict[str, Any] | None:
@@ -208,23 +180,68 @@ def _values_of(cls: type[DataclassInstance]) -> Callable[[tuple[Any, ...], dict[
     return values
 
 
-def _init_source(cls: type[DataclassInstance], names: _Names) -> str:
+def _fields(cls: Any) -> dict[str, Any]:
+    """Returns what ``fields`` reads: the fields of a class and of its bases."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[1:]):
+        found |= getattr(base, "__dataclass_fields__", {})
+    names, defaults, kw_only = vars(cls)["__record__"]
+    for name in names:
+        default = defaults.get(name, MISSING)
+        place: Any = default if isinstance(default, Field) else field(default=default)
+        place.name, place.type, place._field_type = name, cls.__annotations__[name], _KIND
+        if place.kw_only is MISSING:
+            place.kw_only = kw_only
+        found[name] = place
+    return found
+
+
+def _match_args(cls: Any) -> tuple[str, ...]:
+    return tuple(place.name for place in fields(cls) if place.init and not place.kw_only)
+
+
+# --- methods that are compiled ---------------------------------------------------------------
+
+
+class _Factory:
+    """The default of a parameter whose value a factory makes."""
+
+    def __repr__(self) -> str:
+        return "<factory>"
+
+
+_FACTORY = _Factory()
+
+
+def _compiled(cls: type, head: str, body: Iterable[str], names: dict[str, Any]) -> Callable[..., Any]:
+    """Returns a method of a class.
+
+    Args:
+        names: the values to which it refers, besides those of the module of the class.
+    """
+    text = "\n  ".join((f"def make({', '.join(names)}):\n def {head}:", *body))
+    made: dict[str, Any] = {}
+    exec(f"{text}\n return {head.partition('(')[0]}", vars(sys.modules[cls.__module__]), made)  # nosec B102 - of fields
+    method: Callable[..., Any] = made["make"](**names)
+    method.__qualname__ = f"{cls.__qualname__}.{method.__name__}"
+    return method
+
+
+def _init(cls: Any) -> Callable[..., Any]:
+    names: dict[str, Any] = {"_set": object.__setattr__, "_FACTORY": _FACTORY}
     positional, keywords, body = ["self"], list[str](), list[str]()
     is_frozen = cls.__setattr__ is not object.__setattr__
-    for place in fields(cls):
-        name = value = place.name
-        default = f"_default_{name}"
-        if place.default is not MISSING:
-            names[default], value = place.default, name if place.init else default
-        elif place.default_factory is not MISSING:
-            names[default] = place.default_factory
-            value = f"{default}() if {name} is _FACTORY else {name}" if place.init else f"{default}()"
-        elif not place.init:
+    for name, default, factory, init, is_named in _places(cls):
+        value, given, known = name, name, f"_default_{name}"
+        if default is not MISSING:
+            names[known], given, value = default, f"{name}={known}", name if init else known
+        elif factory is not MISSING:
+            names[known], given = factory, f"{name}=_FACTORY"
+            value = f"{known}() if {name} is _FACTORY else {name}" if init else f"{known}()"
+        elif not init:
             continue  # set later
-        if place.init:
-            has_factory = place.default_factory is not MISSING
-            given = f"{name}=_FACTORY" if has_factory else f"{name}={default}" if default in names else name
-            (keywords if place.kw_only else positional).append(given)
+        if init:
+            (keywords if is_named else positional).append(given)
         if is_frozen and isinstance(slot := getattr(cls, name, None), MemberDescriptorType):
             names[f"_set_{name}"] = slot.__set__  # takes half of the time of ``object.__setattr__``
             body.append(f"_set_{name}(self, {value})")
@@ -233,41 +250,23 @@ def _init_source(cls: type[DataclassInstance], names: _Names) -> str:
     if hasattr(cls, "__post_init__"):
         body.append("self.__post_init__()")
     parameters = ", ".join([*positional, *(["*", *keywords] if keywords else [])])
-    return f"def __init__({parameters}):\n " + "\n ".join(body or ["pass"])
+    method = _compiled(cls, f"__init__({parameters})", body or ["pass"], names)
+    method.__annotations__ = {place.name: place.type for place in fields(cls) if place.init} | {"return": None}
+    return method
 
 
-def _compared(cls: type[DataclassInstance], of: str) -> str:
+def _compared(cls: Any, of: str) -> str:
     return f"({''.join(f'{of}.{place.name}, ' for place in fields(cls) if place.compare)})"
 
 
-def _eq_source(cls: type[DataclassInstance], _: _Names) -> str:
+def _eq(cls: Any) -> Callable[..., Any]:
     compared = f"{_compared(cls, 'self')} == {_compared(cls, 'other')}"
-    return f"def __eq__(self, other):\n return {compared} if other.__class__ is self.__class__ else NotImplemented"
+    body = f"return {compared} if other.__class__ is self.__class__ else NotImplemented"
+    return _compiled(cls, "__eq__(self, other)", [body], {})
 
 
-def _hash_source(cls: type[DataclassInstance], _: _Names) -> str:
-    return f"def __hash__(self):\n return hash({_compared(cls, 'self')})"
-
-
-class _Signature:
-    """The signature of a class, for ``help`` and the reference. Instances, and subclasses that are made in another way,
-    have none of this kind."""
-
-    def __init__(self, made: Callable[[], Any]) -> None:
-        self._made = made
-
-    def __get__(self, instance: object, cls: Any) -> inspect.Signature:
-        made = self._made()
-        if instance is not None or cls.__init__ is not made.__init__ or cls.__new__ is not object.__new__:
-            raise AttributeError("__signature__")
-        annotations = {place.name: place.type for place in fields(cls)}
-        names: _Names = {"_FACTORY": _FACTORY}
-        exec(_init_source(cls, names), names)  # nosec B102 - made of the names of fields
-        signature = inspect.signature(names["__init__"])
-        own = [
-            each.replace(annotation=annotations[name]) for name, each in signature.parameters.items() if name != "self"
-        ]
-        return signature.replace(parameters=own, return_annotation=None)
+def _hash(cls: Any) -> Callable[..., Any]:
+    return _compiled(cls, "__hash__(self)", [f"return hash({_compared(cls, 'self')})"], {})
 
 
 # --- methods that all classes share ----------------------------------------------------------

@@ -21,7 +21,7 @@ _TERMINAL = (TerminalError, InvalidInput, InvalidOutput, UnusableResult)
 """Errors that another attempt would meet as well."""
 
 
-@record(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Retry:
     """The policy for retries of a failed step, activity, setup or teardown.
 

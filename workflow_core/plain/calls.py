@@ -31,7 +31,7 @@ _VALUES = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set, 
 """Expressions with a value that is not None, but for the constant itself."""
 
 
-@record(slots=True)
+@record()
 class Prepared:
     """A call.
 
@@ -323,7 +323,7 @@ class Calls(Expressions):
         raise NotImplementedError
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class _Arguments:
     given: dict[str, ast.expr]
     defaults: dict[str, Any]

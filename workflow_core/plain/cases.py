@@ -23,7 +23,7 @@ TIMED_OUT = ""
 """What stands for the timeout among events, as in ``Selected.event``."""
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Asked:
     """A select, the code after it, and the ``if`` that asks for its result."""
 

@@ -88,7 +88,7 @@ def writes_of(part: Part, names: Iterable[str]) -> Keys:
 # --- liveness --------------------------------------------------------------------------------
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class _Ways:
     """What is live at the places that a part may jump to."""
 

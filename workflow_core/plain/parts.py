@@ -24,7 +24,7 @@ RETURNED = ".return"
 """The variable with the return value of a section."""
 
 
-@record(eq=False, slots=True)
+@record(eq=False)
 class Frame:
     """One use of a function: ``run``, or a section that it calls.
 
@@ -64,7 +64,7 @@ class Frame:
         return f".{self.place} {count}"
 
 
-@record(frozen=True, eq=False, slots=True)
+@record(frozen=True, eq=False)
 class Derived:
     """Variables that are not stored, because each piece of code can get them again.
 
@@ -87,7 +87,7 @@ class Derived:
     reads: frozenset[str] = frozenset()
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Part:
     """A part of the source.
 
@@ -110,7 +110,7 @@ class Part:
         return self.frame.source.file, getattr(self.line, "lineno", 0)
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Code(Part):
     """Statements that run at once.
 
@@ -123,7 +123,7 @@ class Code(Part):
     kept: set[str] = field(default_factory=set)
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Branch(Part):
     """An ``if``.
 
@@ -138,7 +138,7 @@ class Branch(Part):
     given: frozenset[str] = frozenset()
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Loop(Part):
     """A ``while``; ``test`` None: forever."""
 
@@ -147,7 +147,7 @@ class Loop(Part):
     body: list[Part]
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Each(Part):
     """A ``for``.
 
@@ -164,7 +164,7 @@ class Each(Part):
     inner: tuple[Derived, ...] = ()
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Handler:
     """An ``except`` clause."""
 
@@ -173,7 +173,7 @@ class Handler:
     body: list[Part]
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Guarded(Part):
     """A ``try``."""
 
@@ -183,7 +183,7 @@ class Guarded(Part):
     final: list[Part] | None
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Limited(Part):
     """An ``async with timeout``; ``delay`` is a constant, or a variable with the duration or the time."""
 
@@ -192,14 +192,14 @@ class Limited(Part):
     body: list[Part]
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Exit(Part):
     """A ``return``, ``break`` or ``continue``."""
 
     kind: LeaveKind
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Wait(Part):
     """What a thread waits for: a step, an activity, a child, a select, a sleep or a condition.
 
@@ -213,7 +213,7 @@ class Wait(Part):
     make: Callable[[Any], Any]
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Called(Part):
     """The statements of a section; ``inner`` is its frame."""
 
@@ -223,7 +223,7 @@ class Called(Part):
     renamed_from: tuple[str, ...] = ()
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Fork(Part):
     """Branches that run in parallel.
 
@@ -236,7 +236,7 @@ class Fork(Part):
     is_race: bool = False
 
 
-@record(eq=False, slots=True, kw_only=True)
+@record(eq=False, kw_only=True)
 class Spawn(Part):
     """A thread that is started."""
 

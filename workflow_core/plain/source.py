@@ -22,7 +22,7 @@ _FOR_TOOLS = ("type:", "noqa", "pragma", "fmt:", "mypy:", "pyright:", "ruff:", "
 """How comments begin that are not labels."""
 
 
-@record(frozen=True, slots=True, eq=False)
+@record(frozen=True, eq=False)
 class Source:
     """The source of one function.
 

@@ -27,7 +27,7 @@ from workflow_core.stored_parts import MAIN_THREAD, LeaveKind
 _I = TypeVar("_I", bound=Instruction)
 
 
-@record(slots=True)
+@record()
 class Loop:
     """A loop that is being compiled, and the targets of its ``Break`` and ``Continue``."""
 
@@ -36,7 +36,7 @@ class Loop:
     can_pause: bool = False
 
 
-@record(slots=True)
+@record()
 class Crossing:
     """A ``Try`` with a ``finally_`` section that is being compiled. Every exit from it passes this section."""
 
@@ -44,21 +44,21 @@ class Crossing:
     exits: dict[LeaveKind, None] = field(default_factory=dict)
 
 
-@record(slots=True)
+@record()
 class Called:
     """A section that is being compiled and that a ``Return`` leaves, and the jumps to its end."""
 
     returns: list[JumpOp] = field(default_factory=list)
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Timed:
     """A ``Within`` that is being compiled. Every exit from it ends its timer."""
 
     name: str
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Cleanup:
     """A ``finally_`` section that is being compiled. Only errors may leave it early, because another exit could lose a
     pending cancellation."""
@@ -66,7 +66,7 @@ class Cleanup:
     name: str
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Body:
     """The statements of a thread, which are compiled after those of the threads found earlier, and their surroundings.
 

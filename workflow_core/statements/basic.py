@@ -34,19 +34,15 @@ RenamedFrom = str | tuple[str, ...]
 class Statement:
     """The base class of everything that a section may contain."""
 
-    __slots__ = ()
-
 
 class Part:
     """A case of a statement. It is allowed in one kind of statement only."""
-
-    __slots__ = ()
 
     place: ClassVar[str]
     """The statement that it belongs in."""
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Section(Statement):
     """Statements that run one after another; created by ``S``."""
 

@@ -27,7 +27,7 @@ ACTIVITY_TIMEOUT = timedelta(minutes=10)
 """How long an attempt of an activity may take if it has neither a timeout nor a heartbeat."""
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Activity(Statement, Generic[In, Out]):
     """Runs a function outside the instance, in a separate request, and waits for its result.
 
@@ -146,7 +146,7 @@ class Activity(Statement, Generic[In, Out]):
         )
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Child(Statement, Generic[W]):
     """Starts another instance and waits for it to end.
 

@@ -32,7 +32,7 @@ from workflow_core.statements.basic import (
 )
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Step(Statement):
     """Runs user code; the state is saved before the next statement starts.
 
@@ -69,7 +69,7 @@ class Step(Statement):
         set_attributes(self, name=name, action=action, retry=retry, timeout=timeout, renamed_from=former)
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Branch:
     """A condition of an ``If`` or a ``Switch``, and the statements that run if it is true. ``cond`` None: always."""
 
@@ -86,7 +86,7 @@ def make_branch(
     return Branch(name, check_function(name, "cond", cond), make_body(where, statements, may_be_empty=may_be_empty))
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class If(Statement):
     """Runs its statements if ``cond`` is true.
 
@@ -118,7 +118,7 @@ class If(Statement):
         return extended
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Case(Part):
     """A case of a ``Switch``: its statements (possibly none) run if ``cond`` is the first condition that is true."""
 
@@ -130,7 +130,7 @@ class Case(Part):
         set_attributes(self, branch=make_branch(self, name, cond, statements, may_be_empty=True))
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Default(Part):
     """The last case of a ``Switch``: runs if no other case matches."""
 
@@ -142,7 +142,7 @@ class Default(Part):
         set_attributes(self, branch=Branch("", None, make_body("Default", statements, may_be_empty=True)))
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Switch(Statement):
     """Runs the first case whose condition is true, or otherwise its ``Default`` if it has one."""
 
@@ -162,7 +162,7 @@ class Switch(Statement):
         set_attributes(self, name=name, branches=tuple(case.branch for case in cases))
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class While(Statement):
     """Repeats its statements while ``cond`` is true before an iteration."""
 
@@ -176,22 +176,22 @@ class While(Statement):
         set_attributes(self, name=name, cond=check_function(name, "cond", cond), body=make_body(where, statements))
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Break(Statement):
     """Leaves the innermost ``While`` or sequential ``ForEach``."""
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Continue(Statement):
     """Continues with the next iteration of the innermost ``While`` or sequential ``ForEach``."""
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Return(Statement):
     """Ends its thread. In the main thread, it ends the workflow."""
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class WaitFor(Statement):
     """Suspends its thread until ``cond`` is true. The condition is evaluated whenever any thread changes the fields.
 
@@ -257,7 +257,7 @@ def with_late(statement: _T, where: str, statements: Sequence[Statement]) -> _T:
     return extended
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Within(Statement):
     """Runs its statements with a deadline. When it passes, the thread leaves them, and ``on_timeout`` runs.
 
@@ -299,7 +299,7 @@ class Within(Statement):
         return with_late(self, f"on_timeout of Within {self.name!r}", statements)
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Do(Statement):
     """Changes the fields, in the commit of what came before it. It is not saved on its own, unlike a ``Step``.
 
@@ -322,7 +322,7 @@ class Do(Statement):
         set_attributes(self, name=name, handler=handler, renamed_from=check_renamed(self, name, renamed_from))
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Go(Statement):
     """Starts a thread that runs its statements, and continues at once.
 

@@ -25,7 +25,7 @@ from workflow_core.statements.basic import (
 )
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Except:
     """The statements that run after a ``Try`` raises an error of one of ``types``; created by ``Try.except_``."""
 
@@ -36,7 +36,7 @@ class Except:
     renamed_from: tuple[str, ...] = ()
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Try(Statement):
     """Runs its statements, catches their errors once retries are exhausted, and cleans up.
 
@@ -117,7 +117,7 @@ class Try(Statement):
         return extended
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Fail(Statement):
     """Raises an error, which fails the instance unless a ``Try`` around it catches it.
 

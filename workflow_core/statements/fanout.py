@@ -27,7 +27,7 @@ PARALLEL_LIMIT = 100
 each change to one of them loads and saves this document."""
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class ForEach(Statement):
     """Runs its statements for each item of a collection, sequentially or in parallel.
 
@@ -80,7 +80,7 @@ class ForEach(Statement):
         )
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Parallel(Statement):
     """Runs sections in separate threads, and continues when all have ended.
 
@@ -102,7 +102,7 @@ class Parallel(Statement):
         set_attributes(self, name=name, branches=branches, renamed_from=check_renamed(self, name, renamed_from))
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Race(Statement):
     """Runs sections in separate threads. The first one to end ends the others, then the statement continues.
 

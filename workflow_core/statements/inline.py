@@ -13,7 +13,7 @@ from workflow_core.stored_parts import LeaveKind
 from workflow_core.value_form import ValueForm
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Local:
     """A local variable of a plain definition.
 
@@ -49,7 +49,7 @@ class Local:
         return local_in_words(self.key)
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Inline(Statement):
     """Runs code in the commit at hand.
 
@@ -69,7 +69,7 @@ class Inline(Statement):
     next_line: int = 0
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Resting(Statement):
     """A statement that a thread rests on.
 
@@ -83,14 +83,14 @@ class Resting(Statement):
     place: tuple[str, int] = ("", 0)
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class CallOf(Statement):
     """A section that ``Return`` leaves, without ending the thread."""
 
     body: Section
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Entry(Statement):
     """The start of a thread.
 

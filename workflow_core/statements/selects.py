@@ -34,7 +34,7 @@ INPUT_BYTES_MAX = 1_000_000
 """The most bytes that any client's input may have, whatever the settings and the definition say."""
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class On(Part):
     """A case of a ``Select``: an event, and the statements that run after it.
 
@@ -109,7 +109,7 @@ class On(Part):
         set_attributes(self, max_bytes=max_bytes, verify=verify, renamed_from=former)
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Timeout(Part):
     """A case of a ``Select`` that happens if no other case happens within ``delay``.
 
@@ -147,7 +147,7 @@ class Timeout(Part):
         set_attributes(self, name=name, delay=delay, body=body, handler=handler, renamed_from=former)
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class When(Part):
     """A case of a ``Select`` that happens when ``cond`` is true.
 
@@ -177,7 +177,7 @@ class When(Part):
         set_attributes(self, name=name, cond=cond, body=body, handler=handler)
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Done(Part):
     """A case of a ``Select`` that happens when an activity or a child has ended.
 
@@ -218,7 +218,7 @@ SelectPart = On | Timeout | When | Done
 """The cases of a ``Select``."""
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Select(Statement):
     """Suspends its thread until exactly one of its cases happens."""
 
@@ -244,7 +244,7 @@ class Select(Statement):
         set_attributes(self, name=name, cases=cases, renamed_from=check_renamed(self, name, renamed_from))
 
 
-@record(frozen=True, slots=True, init=False)
+@record(frozen=True, init=False)
 class Sleep(Statement):
     """Suspends its thread for a time, at no cost.
 
