@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -25,7 +26,7 @@ def _nothing(workflow: object) -> None:
     """Is the action of a step that does nothing."""
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Program:
     """A compiled definition.
 
@@ -45,7 +46,6 @@ class Program:
         fields_version: the version of the workflow, which is also the version of its fields.
         methods: the methods of the workflow's class that the instructions call, by their name.
         unwatched: the names of those that belong to a class that does not notice if they are replaced.
-        places: where the code contains each of them.
         bound: what the instructions call now in place of each method.
         entry_locals: the locals that a thread gets from the one that starts it, by the name of the thread.
         is_plain: whether it was compiled from ``async def run``.
@@ -84,12 +84,10 @@ class Program:
     racers: frozenset[str] = field(init=False, repr=False)
     heads: Mapping[str, Instruction] = field(init=False, repr=False)
     verified: Mapping[str, tuple[ClientCase, ...]] = field(init=False, repr=False)
-    places: Mapping[str, list[tuple[object, str]]] = field(init=False, repr=False)
     alone: Mapping[str, StepOp] = field(init=False, repr=False)
     handlers: Mapping[str, Mapping[str, EventCase]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "places", places_of(self.code, self.methods))
         object.__setattr__(self, "bound", dict(self.methods))
         object.__setattr__(self, "has_watches", any(type(instruction) is WatchOp for instruction in self.code))
         races = (instruction for instruction in self.code if isinstance(instruction, RaceOp))
@@ -132,10 +130,15 @@ class Program:
             object.__setattr__(self, "digest", sha256("".join(texts).encode()).hexdigest()[:12])
         return self.digest
 
+    @cached_property
+    def _places(self) -> Mapping[str, list[tuple[object, str]]]:
+        """Where the code contains each method. Only tests replace methods."""
+        return places_of(self.code, self.methods)
+
     def rebind(self, name: str, method: Callable[..., Any]) -> None:
         """Calls another function in place of a method from now on, as a test does that replaces it by a fake."""
         self.bound[name] = method
-        for part, attribute in self.places[name]:
+        for part, attribute in self._places[name]:
             object.__setattr__(part, attribute, method)
 
     def refresh(self, cls: type, names: Iterable[str]) -> None:
