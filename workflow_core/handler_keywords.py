@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
@@ -24,22 +24,20 @@ NOW = "now"
 """The keyword argument with which a handler receives the current time."""
 
 
-def takes_keyword(function: Callable[..., Any], name: str) -> bool:
-    """Whether a handler has a keyword argument of that name."""
+def keywords_of(function: Callable[..., Any]) -> Collection[str]:
+    """Returns the names of the keyword arguments of a handler."""
     with contextlib.suppress(TypeError, ValueError):
-        parameter = inspect.signature(function).parameters.get(name)
-        return parameter is not None and parameter.kind is parameter.KEYWORD_ONLY
-    return False
+        parameters = inspect.signature(function).parameters.values()
+        return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    return ()
 
 
 def takes_principal(where: str, function: Callable[..., Any], scope: Annotations) -> bool:
-    """Whether a handler has the keyword argument ``principal``. One with a default and another type keeps its default.
+    """Whether a handler receives its keyword argument ``principal``. One with a default and another type keeps that.
 
     Raises:
         DefinitionError: its type is not ``Principal | None``.
     """
-    if not takes_keyword(function, PRINCIPAL):
-        return False
     accepted = typing.get_args(scope.hints(where, function).get(PRINCIPAL, Any))
     if Principal in accepted and type(None) in accepted:
         return True
@@ -53,13 +51,11 @@ def takes_principal(where: str, function: Callable[..., Any], scope: Annotations
 
 
 def takes_now(where: str, function: Callable[..., Any], scope: Annotations) -> bool:
-    """Whether a handler has the keyword argument ``now``. One with a default and another type keeps its default.
+    """Whether a handler receives its keyword argument ``now``. One with a default and another type keeps that.
 
     Raises:
         DefinitionError: its type is not ``datetime``.
     """
-    if not takes_keyword(function, NOW):
-        return False
     hint = scope.hints(where, function).get(NOW, datetime)
     if hint in (Any, datetime) or datetime in typing.get_args(hint):
         return True

@@ -17,6 +17,7 @@ from workflow_core.plain.usage import COMPREHENSIONS, CONSTANT, after_first_item
 
 _LABEL_CHARS = 60
 _TAKING_CALLS = (vocabulary.gather, vocabulary.race, vocabulary.go, vocabulary.named)
+_WORDS = {id(word): word for word in vocabulary.WORDS}
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -70,8 +71,7 @@ class Reading:
 
     def word(self, frame: Frame, node: ast.Call) -> Any:
         """Returns the word of the vocabulary that a call calls; None if it calls something else."""
-        called = frame.source.resolve(node.func)
-        return called if any(called is word for word in vocabulary.WORDS) else None
+        return _WORDS.get(id(frame.source.resolve(node.func)))
 
     def waits(self, frame: Frame, node: ast.AST) -> bool:
         """Whether some code cannot run at once."""

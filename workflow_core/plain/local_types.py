@@ -22,6 +22,7 @@ from workflow_core.plain.flow import inner_parts
 from workflow_core.plain.infer import Inference, is_plain, targets_of
 from workflow_core.plain.parts import Code, Each, Frame, Part
 from workflow_core.plain.source import UNKNOWN
+from workflow_core.plain.usage import every_node
 from workflow_core.statements.inline import Local
 from workflow_core.statements.local_keys import instead_of_secret, local_in_words
 from workflow_core.value_form import LateForm, ValueForm
@@ -90,12 +91,12 @@ class LocalTypes:
 
     def _note_statement(self, frame: Frame, statement: ast.stmt) -> None:
         known: set[int] = set()
-        for node in ast.walk(statement):
+        for node in every_node(statement):
             match node:
                 case ast.Assign([*targets], value):
                     for target in targets:
                         self._note_target(frame, target, value)
-                        known |= {id(part) for part in ast.walk(target)}
+                        known |= {id(part) for part in every_node(target)}
                 case ast.AugAssign(ast.Name(name), operator, value):
                     self._note_value(frame, name, ast.BinOp(ast.Name(name, ast.Load()), operator, value))
                     known.add(id(node.target))
@@ -103,10 +104,10 @@ class LocalTypes:
                     self._note_value(frame, name, value)
                     known.add(id(node.target))
                 case ast.comprehension(target):
-                    known |= {id(part) for part in ast.walk(target)}  # variables of its own
+                    known |= {id(part) for part in every_node(target)}  # variables of its own
                 case ast.For(target, items):
                     self._note_loop(frame, target, items)
-                    known |= {id(part) for part in ast.walk(target)}
+                    known |= {id(part) for part in every_node(target)}
                 case ast.Call(ast.Attribute(ast.Name(name), method), [value]) if method in _ADDING:
                     self._note_added(frame, name, value)
                 case ast.Name(name, ast.Store()) if id(node) not in known:

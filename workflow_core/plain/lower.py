@@ -33,7 +33,7 @@ from workflow_core.plain.parts import (
     Wait,
 )
 from workflow_core.plain.source import constant_delay
-from workflow_core.plain.usage import LOCALS, Usage, is_hidden
+from workflow_core.plain.usage import LOCALS, Usage, every_node, is_hidden
 from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Delay, Section, Statement
 from workflow_core.statements.control import Branch as IfBranch
@@ -286,7 +286,7 @@ def _takes_result(statement: ast.stmt) -> bool:
     """Whether a statement assigns what the compiler has kept, such as the result of an ``await``."""
     match statement:
         case ast.Assign([ast.Name()], value):
-            read = {node.id for node in ast.walk(value) if isinstance(node, ast.Name)}
+            read = {node.id for node in every_node(value) if isinstance(node, ast.Name)}
             return bool(read) and all(name.startswith((".", "/")) for name in read)
     return False
 

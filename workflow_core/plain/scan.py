@@ -34,7 +34,7 @@ from workflow_core.plain.parts import (
 from workflow_core.plain.source import UNKNOWN, source_of
 from workflow_core.plain.syntax import assign, at, escapes_of, load, noting_breaks, replace_bare_raise, with_escapes
 from workflow_core.plain.threads import Threads
-from workflow_core.plain.usage import Usage, is_read_outside, own_nodes
+from workflow_core.plain.usage import Usage, every_node, is_read_outside, own_nodes
 from workflow_core.retry import check_error_types
 from workflow_core.stored_parts import LeaveKind
 
@@ -86,7 +86,7 @@ class Scan(Threads):
         calls = {
             _span(node)
             for statement in body
-            for node in ast.walk(statement)
+            for node in every_node(statement)
             if isinstance(node, ast.Call) and self.word(frame, node) is vocabulary.now
         }
         self.types[frame.key(NOW)] = [datetime]

@@ -224,14 +224,14 @@ class Usage(ast.NodeVisitor):
         inner = {
             name.id
             for part in body
-            for name in ast.walk(part)
+            for name in every_node(part)
             if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Load)
         }
         for name in inner - own:
             self._read(name)
 
     def visit_ListComp(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
-        targets = {name.id for each in node.generators for name in ast.walk(each.target) if isinstance(name, ast.Name)}
+        targets = set[str]().union(*(_names(each.target) for each in node.generators))
         self.visit(node.generators[0].iter)
         hidden = targets - self.written
         self.written |= hidden  # of the comprehension itself
@@ -266,6 +266,14 @@ def inner_nodes(node: ast.AST) -> list[ast.AST]:
     return inner
 
 
+def every_node(node: ast.AST) -> Iterable[ast.AST]:
+    """Yields a node and all nodes inside."""
+    waiting = [node]
+    for each in waiting:  # grows while it is iterated over
+        yield each
+        waiting += inner_nodes(each)
+
+
 def own_nodes(node: ast.AST) -> Iterable[ast.AST]:
     """Yields a node and all nodes inside, but not those in functions, classes and lambdas of their own."""
     waiting = [node]
@@ -292,7 +300,7 @@ def is_read_outside(function: ast.AST, name: str) -> bool:
 
 
 def _names(target: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
+    return {node.id for node in every_node(target) if isinstance(node, ast.Name)}
 
 
 def after_first_items(node: Any) -> Iterable[ast.AST]:

@@ -70,7 +70,8 @@ class Words(Calls):
             timeout = self.take_out(frame, timeout, prepared.before)
             if isinstance(timeout, ast.Constant) and timeout.value is None:
                 timeout = None
-        prepared.gives = self._selected_type([handler for handler, _ in handlers], can_time_out=timeout is not None)
+        if node not in self.unused:
+            prepared.gives = self._selected_type([handler for handler, _ in handlers], can_time_out=timeout is not None)
 
         def make(expression: Make) -> Select:
             cases: list[Any] = [On(mark.name, handler, **mark.options) for handler, mark in handlers]
@@ -116,11 +117,14 @@ class Words(Calls):
                 raise frame.source.mistake(
                     condition, "its lambda has parameters", "Write lambda: ..., with self and locals."
                 )
-            test, default = condition.body, ast.unparse(condition.body)
+            test, shown = condition.body, condition.body
         else:
-            test, default = at(ast.Call(condition, [], []), condition), ast.unparse(condition).rpartition(".")[2]
+            test, shown = at(ast.Call(condition, [], []), condition), condition
         if self.waits(frame, test):
             raise frame.source.mistake(condition, "its condition awaits", "Compute the value before, in a step.")
+        default = "" if self.given_name else ast.unparse(shown)
+        if shown is condition:
+            default = default.rpartition(".")[2]
         name = self._take_name(frame, node, " ".join(default.split())[:200])
         prepared = Prepared(name, gives=type(None), result=ast.Constant(None))
         delay = None if timeout is None else self.take_out(frame, timeout, prepared.before)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workflow_core.errors import DefinitionError
-from workflow_core.handler_keywords import ITEM, NOW, PRINCIPAL, takes_keyword, takes_now, takes_principal
+from workflow_core.handler_keywords import ITEM, NOW, PRINCIPAL, keywords_of, takes_now, takes_principal
 from workflow_core.program.assembly import Assembly
 from workflow_core.program.code import DoOp, Function
 from workflow_core.signatures import HandlerSignature, OfFrame, handler_signature, is_async, of_workflow, parameters
@@ -94,9 +94,10 @@ def handler_keywords(
 ) -> tuple[str, ...]:
     """Returns the keyword arguments with which a handler is called: the item of the ``ForEach`` around it, who sent the
     event, and the current time."""
-    item = assembly.each is not None and takes_keyword(handler, ITEM)
-    principal = is_sent and takes_principal(where, handler, assembly.scope)
-    now = takes_now(where, handler, assembly.scope)
+    keywords = keywords_of(handler)
+    item = assembly.each is not None and ITEM in keywords
+    principal = is_sent and PRINCIPAL in keywords and takes_principal(where, handler, assembly.scope)
+    now = NOW in keywords and takes_now(where, handler, assembly.scope)
     return (ITEM,) * item + (PRINCIPAL,) * principal + (NOW,) * now
 
 

@@ -123,7 +123,7 @@ class Scope:
             if base.__module__ == code.__module__:
                 is_local = "<locals>" in getattr(code, "__qualname__", "")
                 names |= {**(vars(base).get(ANNOTATION_NAMES, {}) if is_local else {}), base.__name__: base}
-        for base in reversed(self.workflow.__mro__):
+        for base in reversed(_own_bases(self.workflow)):
             if id(code) in self._functions_of(base):
                 names |= self._names_of(base)
         return names | {parameter.__name__: parameter for parameter in getattr(code, "__type_params__", ())}
@@ -192,8 +192,12 @@ def _names_of(base: type) -> dict[str, Any]:
 
 def _attributes(workflow: type) -> dict[str, Any]:
     """Returns the attributes of a class and of its bases, without those of pydantic and of ``Workflow``."""
-    own = [base for base in workflow.__mro__ if base.__module__.partition(".")[0] not in ("builtins", "pydantic")]
-    return {name: value for base in reversed(own) for name, value in own_attributes(base).items()}
+    return {name: value for base in reversed(_own_bases(workflow)) for name, value in own_attributes(base).items()}
+
+
+def _own_bases(workflow: type) -> list[type]:
+    """Returns a class and its bases without those of pydantic."""
+    return [base for base in workflow.__mro__ if base.__module__.partition(".")[0] not in ("builtins", "pydantic")]
 
 
 def _codes(value: Any) -> Iterator[Any]:
