@@ -62,7 +62,7 @@ def test_a_few_writes_are_made_in_the_event_loop_in_one_transaction(path: Path) 
     use(path, work)
 
 
-def test_a_write_is_made_at_once_if_the_round_before_had_only_one(path: Path) -> None:
+def test_a_write_is_made_at_once_if_only_one_had_gathered_before(path: Path) -> None:
     async def work(store: SqliteStore) -> None:
         made: list[str] = []
 
@@ -82,6 +82,29 @@ def test_a_write_is_made_at_once_if_the_round_before_had_only_one(path: Path) ->
         assert await made_by(write("b"), write("c")) == (["b"], ["b", "c"])
         assert await made_by(write("d")) == ([], ["d"])
         assert await made_by(write("e")) == (["e"], ["e"])
+
+    use(path, work)
+
+
+def test_writes_of_two_rounds_share_a_transaction_if_as_many_are_expected(path: Path) -> None:
+    async def work(store: SqliteStore) -> None:
+        queries: list[str] = []
+        await store.connections.read(lambda connection: connection.set_trace_callback(queries.append))
+
+        async def write(*, later: bool) -> None:
+            if later:
+                await asyncio.sleep(0)
+            await places(store, 1)
+
+        async def transactions(*writes: bool) -> int:
+            queries.clear()
+            await asyncio.gather(*(write(later=later) for later in writes))
+            return queries.count("COMMIT")
+
+        assert await transactions(False, False) == 1
+        assert await transactions(False, True) == 1
+        assert await transactions(False) == 1
+        assert await transactions(False, True) == 2, "one was expected"
 
     use(path, work)
 

@@ -7,9 +7,14 @@ blocking an event loop, and reads lists. The other connection is used in the eve
 process. It reads single rows, which takes about 30 µs, and makes short writes if the disk is fast.
 
 A write joins a queue. At the end of the round of the event loop, all writes that have gathered are made in one
-transaction. If the last round had one write only, the first write of the next one is made at once, because no other is
-expected: this saves its caller a round. To pass writes to the thread and back takes longer than a fast disk needs, so
-the event loop makes them itself, unless one of these is the case. Then the thread makes them:
+transaction. As many are expected as have gathered the last time:
+
+* If there are fewer, the others may come one round later, and are waited for. Otherwise, clients that began in two
+  rounds would never share a transaction.
+* If only one is expected, it is made at once, which saves its caller a round.
+
+To pass writes to the thread and back takes longer than a fast disk needs, so the event loop makes them itself, unless
+one of these is the case. Then the thread makes them:
 
 * The thread is at work. While it waits for the disk, the writes of its next turn gather.
 * The last commits in the event loop have taken long: the disk is slow, or others use it.
@@ -89,9 +94,8 @@ class Connections:
         self._closed = False
         self._writes: deque[Write] = deque()
         self._is_due = False  # a turn of the thread is requested, and has not begun
-        self._gathers_in: asyncio.AbstractEventLoop | None = None  # at the end of its round, what waits is written
-        self._in_round = 0  # the number of writes in this round
-        self._is_alone = False  # the last round had one write
+        self._gathers_in: asyncio.AbstractEventLoop | None = None  # the loop in which writes gather
+        self._gathered, self._expected = 0, 0
         self._last: asyncio.Future[Any] | None = None  # what was requested of the thread last
         self._made_here = 0
         self._seconds_here = 0.0  # the average of a commit
@@ -144,11 +148,11 @@ class Connections:
         else:
             self._writes.append(write)
             if self._gathers_in is loop:
-                self._in_round += 1
+                self._gathered += 1
             else:  # the first one; another event loop may have ended in the middle of its round
-                self._gathers_in, self._in_round = loop, 1
-                loop.call_soon(self._gathered, loop)
-                if self._is_alone:
+                self._gathers_in, self._gathered = loop, 1
+                loop.call_soon(self._end_round, loop)
+                if self._expected == 1:
                     self._write_waiting(loop)
         try:
             await write.done
@@ -170,9 +174,12 @@ class Connections:
             raise self._unusable(error) from error
         self._thread.shutdown()
 
-    def _gathered(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ends a round: makes the writes that wait."""
-        self._gathers_in, self._is_alone = None, self._in_round == 1
+    def _end_round(self, loop: asyncio.AbstractEventLoop, *, is_second: bool = False) -> None:
+        """Makes the writes that have gathered, or waits one more round for those that are expected."""
+        if self._gathered < self._expected and not is_second:
+            loop.call_soon(partial(self._end_round, loop, is_second=True))
+            return
+        self._gathers_in, self._expected = None, self._gathered
         if self._writes:
             self._write_waiting(loop)
 
