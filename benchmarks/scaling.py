@@ -168,7 +168,7 @@ async def measure(rounds: int) -> bool:
             large = await embedded(runtime, long, 1)
             ratios.append(await compare("10 and 10,000 statements", "embedded", small, large, rounds))
             large = await embedded(runtime, wide, 1_000)
-            ratios.append(await compare("1 and 1,000 waiting threads", "embedded", small, large, max(rounds // 10, 3)))
+            ratios.append(await compare("1 and 1,000 waiting threads", "embedded", small, large, max(rounds // 2, 3)))
         finally:
             await runtime.close()
     missed = sum(ratio > GOAL for ratio in ratios)
