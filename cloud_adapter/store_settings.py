@@ -26,16 +26,18 @@ def listed_keys(text: str) -> Sequence[str]:
 
 class _Variables(PydanticBaseSettingsSource):
     """The variables of the environment, whose texts are validated as they are. ``EnvSettingsSource`` finds out for each
-    field whether its text may be JSON, which takes a third of the time in which settings are loaded."""
+    field whether its text may be JSON, which takes a third of the time in which settings are loaded. As there, a name
+    may also be written in small letters."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """See ``PydanticBaseSettingsSource``."""
-        return os.environ.get(PREFIX + field_name.upper()), field_name, False
+        return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Returns the texts by the names of the fields."""
-        texts = {name: os.environ.get(PREFIX + name.upper()) for name in self.settings_cls.model_fields}
-        return {name: text for name, text in texts.items() if text is not None}
+        texts = {name.upper(): text for name, text in os.environ.items()} | os.environ
+        variables = {name: PREFIX + name.upper() for name in self.settings_cls.model_fields}
+        return {name: texts[variable] for name, variable in variables.items() if variable in texts}
 
 
 class EnvironmentSettings(BaseSettings):

@@ -37,3 +37,13 @@ def test_shards_that_are_read_must_be_written(monkeypatch: pytest.MonkeyPatch) -
         Settings.load()
     monkeypatch.setenv("GORCHESTRATE_INDEX_SHARDS", "2")
     assert Settings.load().reads_shards
+
+
+def test_names_may_be_written_in_small_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("gorchestrate_queues", "2")
+    assert Settings.load().queues == 2
+    monkeypatch.setenv("GORCHESTRATE_QUEUES", "3")
+    assert Settings.load().queues == 3
+    monkeypatch.setenv("gorchestrate_index_shards", "text")
+    with pytest.raises(SettingsError, match=r"wrong setting: GORCHESTRATE_INDEX_SHARDS: .*valid integer"):
+        Settings.load()
