@@ -136,3 +136,47 @@ def test_files_are_looked_at_only_if_their_folder_has_changed(tmp_path: Path, mo
         assert await looks() == []
 
     use(path, work)
+
+
+def test_a_file_that_is_deleted_while_the_process_is_stopped_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped just after it has looked at the files, which are deleted in the same tick of the folder's clock."""
+    path, later = tmp_path / "store.db", [0.0]
+    stat, now = presence.OpenFiles._stat, time.time
+
+    async def work(store: SqliteStore) -> None:
+        await created(store, 1)
+        folder = os.stat(tmp_path)
+
+        def stopping(files: presence.OpenFiles, name: str) -> os.stat_result:
+            found = folder if name == str(tmp_path) else stat(files, name)
+            if name.endswith("-wal"):
+                later[0] = 2 * presence.SETTLED_SECONDS
+            return found
+
+        monkeypatch.setattr(time, "time", lambda: now() + later[0])
+        monkeypatch.setattr(presence.OpenFiles, "_stat", stopping)
+        await store.load("pizza", "order-0")
+        path.unlink()
+        with pytest.raises(Unavailable, match="deleted while the database was in use"):
+            await store.load("pizza", "order-0")
+
+    use(path, work)
+
+
+def test_the_files_of_a_folder_without_a_time_are_always_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = presence.OpenFiles._stat
+
+    def without_time(files: presence.OpenFiles, name: str) -> os.stat_result:
+        found = stat(files, name)
+        return found if name != str(path.parent) else os.stat_result((*found[:7], 0, 0, 0))
+
+    async def work(store: SqliteStore) -> None:
+        await created(store, 1)
+        lose(path, [""], replace=False)
+        with pytest.raises(Unavailable, match="deleted while the database was in use"):
+            await store.load("pizza", "order-0")
+
+    monkeypatch.setattr(presence.OpenFiles, "_stat", without_time)
+    use(path, work)

@@ -6,7 +6,8 @@ each write, and lose all of them when it ends. The write-ahead log is checked to
 Theory of operation. A file that is deleted or replaced changes the time of its folder. While that time is the same, the
 files need no look. A look at each of them, after each commit, would be dear: since Linux 6.13, a file whose times were
 read gets new, exact times with its next write, which makes the next commit a third slower. The clocks of file systems
-tick, some only once in two seconds. So a time proves nothing until it is ``SETTLED_SECONDS`` old.
+tick, some only once in two seconds. So a time proves nothing until it is ``SETTLED_SECONDS`` old. Some folders have no
+time, such as the root of a FAT file system: it is always 0. Their files are looked at after each commit.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ class OpenFiles:
         folder = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
         if folder == self._looked:
             return
+        settled = time.time() - SETTLED_SECONDS  # before the look: what changes after it is not settled
         for name, opened in self._files.items():
             if self._identity(name) != opened:
                 raise self._gone(name, "replaced")
-        if time.time() - max(found.st_mtime, found.st_ctime) > SETTLED_SECONDS:
+        if 0 < max(found.st_mtime, found.st_ctime) < settled:
             self._looked = folder
 
     def _identity(self, name: str) -> _Identity:
