@@ -130,7 +130,7 @@ class _LateInit(_Late):
     _values: Callable[..., dict[str, Any] | None] | None = None
 
     def __get__(self, instance: object, cls: type | None = None) -> Any:
-        if self._calls == _SHARED_CALLS_MAX or not isinstance(instance, self._owner):
+        if self._calls >= _SHARED_CALLS_MAX or not isinstance(instance, self._owner):
             return super().__get__(instance, cls)
         self._calls += 1
         return partial(self._set, instance)
