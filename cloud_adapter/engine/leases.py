@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from datetime import datetime, timedelta
 
 from cloud_adapter.clock import CLOCK_SKEW
@@ -173,6 +174,7 @@ class Renewals:
         self._session = session
         self._began_at = now
         self._alarm = alarm
+        self._context = copy_context()  # the alarm may ring in that of an earlier body
         self._hold = hold
         self._has_lost = False
         self._lost: asyncio.Future[None] | None = None
@@ -216,7 +218,7 @@ class Renewals:
 
     def _begin(self) -> None:
         self._lock = asyncio.Lock()
-        self._task = asyncio.create_task(self._renew(self._session, self._lock))
+        self._task = asyncio.create_task(self._renew(self._session, self._lock), context=self._context)
         if self._lost is not None:
             self._look()
 

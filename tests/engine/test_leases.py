@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from asyncio import Task as Running
 from asyncio import ensure_future
@@ -18,6 +19,8 @@ from cloud_adapter.engine.operations import Cancel, Pause, Unpause
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.errors import Conflict, Unavailable
+from cloud_adapter.observability import logs
+from cloud_adapter.observability.logs import JsonFormatter
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, Gate, Process, World, in_world, write
 from workflow_core import Go, On, S, Select, Step, StepContext, Timeout, Try, WaitFor, While, Workflow
@@ -179,6 +182,33 @@ async def test_a_lease_is_first_renewed_when_events_may_be_kept_and_then_after_e
     assert found[: len(renewals)] == renewals
     GATE.open()
     assert await world.finish(running) is Outcome.DONE
+
+
+@in_world(Loaves, options=BY_THIRDS)
+async def test_a_renewal_is_logged_as_part_of_the_step_that_runs(world: World) -> None:
+    about: list[object] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "lease not renewed" in record.getMessage():
+                about.append(json.loads(JsonFormatter().format(record))["statement"])
+
+    handler = Lines()
+    logs.logger.addHandler(handler)
+    try:
+        await world.create()
+        running = await delivering(world, world.process)
+        GATE.open()
+        await world.clock.settle()
+        for nth in range(1, 60):
+            world.process.unavailable("commit", nth, applied=False)
+        await world.clock.advance(45)
+        world.process.wire.faults.clear()
+        GATE.open()
+        assert await world.finish(running) is Outcome.DONE
+    finally:
+        logs.logger.removeHandler(handler)
+    assert set(about) == {"second"}
 
 
 # --- the process dies ------------------------------------------------------------------------
