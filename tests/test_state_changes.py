@@ -42,6 +42,7 @@ OTHER = {
         "found.error",
     },
     "workflow_core.diagrams.svg.blocks": {"block.name"},
+    "workflow_core.records": {"place.name", "place.type"},
     "cloud_adapter.cli.store_copy": {"progress.workflow"},
     "cloud_adapter.engine.lanes": {"item.waits"},
     "cloud_adapter.engine.transaction": {"item.waits"},
