@@ -21,14 +21,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
-from operator import attrgetter
 from types import coroutine
 from typing import Any, TypeVar
 
 from cloud_adapter.engine.commits import Committer, Reloaded
 from cloud_adapter.engine.decisions import Contended, Decision, NotNow
 from cloud_adapter.engine.kept_events import KeptEvents
-from cloud_adapter.engine.line import Item, Line
+from cloud_adapter.engine.line import Item, Line, item_reads
 from cloud_adapter.engine.recent_sessions import RecentSessions
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.transaction import BATCH_BYTES_MAX, LARGE_BATCH, Transactor
@@ -59,7 +58,6 @@ TURN_SECONDS, TURNS_MAX = 0.002, 10
 
 
 _T = TypeVar("_T")
-_reads = attrgetter("decision.reads")
 
 
 @coroutine
@@ -177,7 +175,7 @@ class Lane:
         """Queues a decision. Returns its answer."""
         context, loop = copy_context(), asyncio.get_running_loop()
         context.run(own_decimal_context)
-        item = Item(decision, self.lanes.committer.clock.now(), context, loop.create_future())
+        item = Item(decision, self.now(), context, loop.create_future())
         self.line.items.append(item)
         if not self.transactor.leased or decision.alone:
             self.line.woken.set()
@@ -241,7 +239,7 @@ class Lane:
     async def _round(self) -> Conflict | None:
         """Makes all waiting decisions, in their order. Returns the conflict if another process has committed
         meanwhile."""
-        todo = sorted(self.line.items, key=_reads, reverse=True)
+        todo = sorted(self.line.items, key=item_reads, reverse=True)
         while todo:
             batch = self._batch(todo)
             try:

@@ -26,7 +26,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
-from operator import attrgetter
 from types import CoroutineType
 
 from cloud_adapter.document import Instance
@@ -34,7 +33,7 @@ from cloud_adapter.engine.awaited import Interrupted, awaited, busy
 from cloud_adapter.engine.commits import Committer, Reloaded, Superseded, no_turn
 from cloud_adapter.engine.decisions import ByItself, Decision, NotNow
 from cloud_adapter.engine.kept_events import KeptEvents
-from cloud_adapter.engine.line import Item, Line, Verdict
+from cloud_adapter.engine.line import Item, Line, Verdict, item_reads, item_wants_events
 from cloud_adapter.engine.recent_sessions import RecentSessions
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
@@ -59,9 +58,6 @@ LARGE_BATCH = 10
 
 LAX_BYTES_MIN = 4_000
 """From this size on, fields are checked once for each batch instead of once for each decision."""
-
-# Most batches are of one item, for which a generator takes several times as long.
-_wants_events, _reads = attrgetter("decision.wants_events"), attrgetter("decision.reads")
 
 
 @record(eq=False)
@@ -104,7 +100,7 @@ class Transactor:
             Conflict: another process has committed meanwhile. Nothing that depends on the changes was answered.
         """
         first = batch[0].decision
-        wants_events = any(map(_wants_events, batch))
+        wants_events = any(map(item_wants_events, batch))
         anew = first.alone or wants_events
         if anew and self.session is not None:
             self.recent.keep(self.session)
@@ -164,7 +160,7 @@ class Transactor:
         if first.shows_history or current:
             self.recent.forget(self.ref)  # out of date after the next commit, if not already now
         else:
-            is_sure = is_sure or any(map(_reads, batch))
+            is_sure = is_sure or any(map(item_reads, batch))
             recent = await self.recent.take(self.ref, assumes=not is_sure)
         rewrite = first.rewrite if first.alone else None
         return recent or await self.committer.load(self.ref, rewrite, history=first.shows_history, current=current)

@@ -24,8 +24,8 @@ from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.errors import Busy, Conflict, IdempotencyKeyReused, TooLarge, Unavailable, UserCodeError
 from cloud_adapter.history import HISTORY_MAX
-from cloud_adapter.observability import logs
 from tests.engine.harness import ID, Gate, Killed, Process, World, check_idle, in_world, write
+from tests.engine.log_lines import Lines
 from tests.recorder import Recorder, id_of
 from workflow_core import (
     Activity,
@@ -1090,22 +1090,6 @@ async def test_events_results_timers_heartbeats_and_ends_of_children_share_a_com
 
 
 # --- whose request it is ---------------------------------------------------------------------
-
-
-class Lines(logging.Handler):
-    """Keeps the log as lines of JSON, formatted where they are made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[dict[str, Any]] = []
-        self.formatter = logs.JsonFormatter()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(json.loads(self.format(record)))
-
-    def traces(self, kind: str) -> list[str]:
-        """The traces of the lines of a kind, in their order."""
-        return [line["logging.googleapis.com/trace"][-32:] for line in self.lines if line.get("kind") == kind]
 
 
 class Talk(Workflow, name="talk"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from asyncio import Task as Running
 from asyncio import ensure_future
@@ -20,9 +19,9 @@ from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ResumeTask
 from cloud_adapter.errors import Conflict, Unavailable
 from cloud_adapter.observability import logs
-from cloud_adapter.observability.logs import JsonFormatter
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, Gate, Process, World, in_world, write
+from tests.engine.log_lines import Lines
 from workflow_core import Go, On, S, Select, Step, StepContext, Timeout, Try, WaitFor, While, Workflow
 
 GATE = Gate()
@@ -70,6 +69,14 @@ async def delivering(world: World, process: Process) -> Running[Outcome]:
     running = ensure_future(process.perform(world.queue.resumes[0]))
     await world.clock.settle()
     return running
+
+
+async def without_database(world: World, seconds: float) -> None:
+    """Lets time pass in which no commit gets through."""
+    for nth in range(1, 60):
+        world.process.unavailable("commit", nth, applied=False)
+    await world.clock.advance(seconds)
+    world.process.wire.faults.clear()
 
 
 async def die(process: Process, running: Running[Outcome]) -> None:
@@ -186,29 +193,19 @@ async def test_a_lease_is_first_renewed_when_events_may_be_kept_and_then_after_e
 
 @in_world(Loaves, options=BY_THIRDS)
 async def test_a_renewal_is_logged_as_part_of_the_step_that_runs(world: World) -> None:
-    about: list[object] = []
-
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if "lease not renewed" in record.getMessage():
-                about.append(json.loads(JsonFormatter().format(record))["statement"])
-
-    handler = Lines()
-    logs.logger.addHandler(handler)
+    lines = Lines()
+    logs.logger.addHandler(lines)
     try:
         await world.create()
         running = await delivering(world, world.process)
         GATE.open()
         await world.clock.settle()
-        for nth in range(1, 60):
-            world.process.unavailable("commit", nth, applied=False)
-        await world.clock.advance(45)
-        world.process.wire.faults.clear()
+        await without_database(world, 45)
         GATE.open()
         assert await world.finish(running) is Outcome.DONE
     finally:
-        logs.logger.removeHandler(handler)
-    assert set(about) == {"second"}
+        logs.logger.removeHandler(lines)
+    assert {line["statement"] for line in lines.lines if line.get("kind") == "lease not renewed"} == {"second"}
 
 
 # --- the process dies ------------------------------------------------------------------------
@@ -412,10 +409,7 @@ class Kiln(Workflow, name="kiln"):
 async def test_synchronous_code_outlasts_a_time_without_the_database(world: World) -> None:
     await world.create()
     running = await delivering(world, world.process)
-    for nth in range(1, 60):
-        world.process.unavailable("commit", nth, applied=False)
-    await world.clock.advance(90)
-    world.process.wire.faults.clear()
+    await without_database(world, 90)
     GATE.open()
     assert await world.finish(running) is Outcome.DONE
     assert (await world.fields()).log == ["fire"], "nobody has taken the lease meanwhile"
