@@ -146,15 +146,25 @@ def test_after_slow_commits_the_thread_makes_the_writes_for_a_while(
     use(path, work)
 
 
-def test_one_slow_commit_among_fast_ones_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_slow_commit_among_fast_ones_changes_nothing_but_several_do(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commit(store: SqliteStore, *seconds: float) -> bool:
+        """Makes commits that take as long as given. Returns whether the next one is made in the thread."""
+        loop = asyncio.get_running_loop()
+        for each in seconds:
+            clock = iter((10.0, 10.0 + each))
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "time", lambda clock=clock: next(clock))
+                assert store.connections._write_here(loop)
+        return store.connections._slow_until > 10.0
+
     async def work(store: SqliteStore) -> None:
-        seconds = iter((0.0, 0.004, 4.0, 4.011))
-        with monkeypatch.context() as patch:
-            patch.setattr(asyncio.get_running_loop(), "time", lambda: next(seconds))
-            assert store.connections._write_here(asyncio.get_running_loop())
-            assert store.connections._slow_until == 0.0
-            assert store.connections._write_here(asyncio.get_running_loop())
-            assert store.connections._slow_until == 4.011 + connections.SLOW_SECONDS
+        assert not commit(store, 0.0002, 2.0, *[0.0002] * 10, 0.004, 0.004)
+        assert commit(store, 0.004, 0.004)
+        store.connections._slow_until = 0.0  # the time is over
+        assert not commit(store, 0.0002)
+        assert commit(store, 0.004)
 
     monkeypatch.setattr(connections, "HERE_SECONDS_MAX", 0.001)
     use(path, work)

@@ -64,9 +64,14 @@ HERE_SECONDS_MAX = 0.001
 """If commits in the event loop take longer on average, the thread makes those of the next ``SLOW_SECONDS``."""
 
 HERE_AVERAGED = 10
-"""About how many commits are averaged. One that takes ten times too long is thus enough."""
+"""About how many commits are averaged."""
+
+HERE_COUNTED_MAX = 3
+"""A commit counts as at most this many times ``HERE_SECONDS_MAX``. Single long ones happen on fast disks and busy
+processors, too, so it takes a few of them to show that the disk is slow."""
 
 SLOW_SECONDS = 1.0
+"""Then one more commit of this kind is enough."""
 
 Results = tuple[Sequence[Write], Mapping[Write, BaseException]]
 """Writes that were made, and the errors of those that failed."""
@@ -200,9 +205,10 @@ class Connections:
             return False
         self._made_here += len(writes)
         ended = loop.time()
-        self._seconds_here += (ended - started - self._seconds_here) / HERE_AVERAGED
+        counted = min(ended - started, HERE_COUNTED_MAX * HERE_SECONDS_MAX)
+        self._seconds_here += (counted - self._seconds_here) / HERE_AVERAGED
         if self._seconds_here > HERE_SECONDS_MAX:
-            self._seconds_here, self._slow_until = 0.0, ended + SLOW_SECONDS
+            self._seconds_here, self._slow_until = HERE_SECONDS_MAX, ended + SLOW_SECONDS
         _tell(loop, writes, failures)
         _tell_others(loop, writes, failures)
         return True
