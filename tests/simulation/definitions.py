@@ -125,10 +125,12 @@ class Definitions:
         self.least_delays = {
             name: _limits_of(one) for name, (one, *_) in zip(specs, (self.flows, self.children), strict=True)
         }
-        forms = {"is_typed": settings.has_typed_fields, "is_plain": settings.is_plain}
-        self.modeled = {
-            name: flows.build_model(spec, name, shared=self.shared, **forms) for name, spec in specs.items()
-        }
+        modeled = partial(
+            flows.build_model, is_typed=settings.has_typed_fields, is_plain=settings.is_plain, shared=self.shared
+        )
+        child = modeled(specs["child"], "child")
+        flow = modeled(specs["flow"], "flow", child_class=child if knows_class else "child")
+        self.modeled = {"flow": flow, "child": child}
 
     def first_revision(self, workflow: str) -> type[Workflow]:
         return (self.flows if workflow == "flow" else self.children)[0]

@@ -148,9 +148,13 @@ def _migrating(revision: int) -> type[Answering]:
 
 
 def build_model(
-    spec: list[Spec], name: str, *, is_typed: bool, is_plain: bool, shared: tuple[str, ...]
+    spec: list[Spec], name: str, *, is_typed: bool, is_plain: bool, shared: tuple[str, ...], child_class: Any = "child"
 ) -> type[Answering]:
-    """What the model runs: not compiled, as compiling takes longer than a run."""
+    """What the model runs: not compiled, as compiling takes longer than a run.
+
+    Args:
+        child_class: what it runs for children, if the workflow names their class.
+    """
     base = TypedAnswering if is_typed else Answering
 
     class Modeled(base):  # type: ignore[misc, valid-type]
@@ -158,7 +162,7 @@ def build_model(
 
     Modeled.__workflow_name__ = name
     builder = (PlainNames if is_plain else RareStatements)()
-    builder.shared = shared
+    builder.shared, builder.child_class = shared, child_class
     Modeled.definition = builder.section(spec)
     return Modeled
 

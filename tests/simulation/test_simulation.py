@@ -60,6 +60,12 @@ def test_the_runs_meet_all_that_they_are_for() -> None:
     assert met == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [71385, 80145], ids=["text for a number of a child", "duplicate id in a try"])
+def test_what_the_model_once_took_for_a_mistake(seed: int) -> None:
+    assert run(Scenario(seed)) is None
+
+
 def test_all_draws_come_from_named_streams() -> None:
     """A generator that is made elsewhere would be shared by topics, and a new draw in one would move the others."""
     sources = {path.name: path.read_text() for path in Path(__file__).parent.rglob("*.py")}

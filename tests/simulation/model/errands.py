@@ -65,11 +65,8 @@ class ReferenceWithChildren(Reference):
                 continue
             before, self.current = self.current, thread
             id = "" if child.id is None else str(self.call(child.id))  # type: ignore[arg-type]
-            fields = {} if child.input is None else self.call(child.input)
-            if isinstance(fields, dict):
-                fields = {name: _plain(value) for name, value in fields.items()}
-            fields = fields.model_dump(mode="json") if isinstance(fields, BaseModel) else fields
-            self.errands[thread.wait_id, name] = Errand(id, fields, child.detached)
+            given = {} if child.input is None else self.call(child.input)
+            self.errands[thread.wait_id, name] = Errand(id, taken_fields(child, given), child.detached)
             self.current = before
 
     def leave(self, thread: RefThread, event: str | None) -> None:
@@ -115,6 +112,17 @@ class ReferenceWithChildren(Reference):
     def child_failed(self, thread: RefThread, name: str, error: Exception) -> None:
         self.errands_of(thread)[name].is_over = True
         self.fail_at(thread, error, name)
+
+
+def taken_fields(child: Child, given: Any) -> Any:
+    """The fields that are stored for a child: those that it is given, as its class takes them if that is known."""
+    given = given.model_dump(mode="json") if isinstance(given, BaseModel) else given
+    if not isinstance(given, dict):
+        return given
+    if isinstance(child.workflow, type):
+        taken = child.workflow(**given)
+        given = {name: getattr(taken, name) for name in given}
+    return {name: _plain(value) for name, value in given.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -135,6 +135,7 @@ def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
         require_equal(what, waits, stored.waits)
         found = [(wait.event, wait.id, _is_set_up(wait), wait.attempt) for wait in waits]
         require_equal(what, found, [(at.name, thread.wait_id, errand.is_started, 0)])
+        require_equal(f"fields of child {at.name!r}", waits[0].child["fields"], errand.fields)
     elif at is not None and isinstance(at.statement, Activity):
         work = "activity", thread.wait_id, at.name
         attempt = thread.wait_id, at.name, failures[work]
@@ -153,7 +154,8 @@ def _check_waits(executor: Executor, stored: Thread, thread: RefThread) -> None:
                 data = executor.progress.get((thread.wait_id, name, failed))
             is_set_up = name not in to_set_up
             if isinstance(case, Done) and isinstance(case.work, Child):
-                is_set_up = executor.errands[thread.wait_id, name].is_started
+                errand = executor.errands[thread.wait_id, name]
+                is_set_up, data = errand.is_started, errand.fields
             expected[name] = thread.wait_id, is_set_up, data, failed
         known = [wait for wait in stored.waits if wait.event != ADDED and not isinstance(wait, ConditionWait)]
         require_equal(what, {wait.event: _description(wait) for wait in known}, expected)
@@ -173,7 +175,9 @@ def _description(wait: Wait) -> tuple[Any, ...]:
         return wait.id, True, wait.progress, wait.attempt
     if isinstance(wait, HandlerWait):
         return wait.id, _is_set_up(wait), wait.setup_data, wait.attempt
-    return wait.id, _is_set_up(wait), None, wait.attempt if isinstance(wait, ChildWait) else 0
+    if isinstance(wait, ChildWait):
+        return wait.id, _is_set_up(wait), wait.child["fields"], wait.attempt
+    return wait.id, _is_set_up(wait), None, 0
 
 
 def _check_parent(model: Model, execution: Execution) -> None:
