@@ -24,12 +24,15 @@ from tests.core.helpers import (
 )
 from workflow_core import (
     Activity,
+    Do,
+    DuplicateThread,
     Execution,
     Fail,
     ForEach,
     Go,
     On,
     Parallel,
+    Race,
     RepairRefused,
     S,
     Select,
@@ -131,6 +134,34 @@ def test_a_parallel_statement_begins_again_with_all_its_branches() -> None:
     order, execution = failed(Try("try", Parallel("both", S(do("a")), S(fragile("b")))).finally_(do("clean")), do("c"))
     order, execution = retried(order, execution)
     assert order.log == ["a", "b 1", "clean", "a", "b 1", "clean", "c"]
+
+
+def test_threads_of_the_branches_of_a_parallel_statement_need_other_ids_when_it_begins_again() -> None:
+    """Only the branches have ended when it failed."""
+
+    def count(w: Any) -> None:
+        w.n += 1
+
+    def statements(id: Any) -> Any:
+        go = Go("g", Select("s", On("E", log("e"))), id=id)
+        attempt = Try("try", fragile("b")).finally_(do("clean"))
+        return Parallel("both", S(Do("count", count), go, attempt, WAIT), S(Select("t", On("E", log("e")))))
+
+    order, execution = failed(statements("watch"))
+    assert list(standing(execution)) == ["main", "watch"]
+    retry(Machine(order, execution))
+    with pytest.raises(DuplicateThread, match=r"'watch' is still live\. Set a unique id .* or go"):
+        Machine(order, execution).settle()
+    order, execution = failed(statements(lambda w: f"watch-{w.n}"))
+    order, execution = retried(order, execution)
+    assert list(standing(execution)) == ["main", "watch-1", "both[0]", "both[1]", "watch-2"]
+
+
+def test_a_thread_whose_id_is_taken_can_be_handled() -> None:
+    attempt = Try("try", Go("g", WAIT), fragile("b")).except_(DuplicateThread, do("taken")).finally_(do("clean"))
+    order, execution = failed(Race("first", S(attempt), S(Select("s", On("E", log("e"))))))
+    order, execution = retried(order, execution)
+    assert (order.log, execution.status) == (["b 1", "clean", "taken", "clean"], "finished")
 
 
 def test_an_item_of_a_loop_is_worked_on_again_and_those_before_are_not() -> None:

@@ -108,7 +108,7 @@ def _start(machine: MachineState, by: Thread, id: str, name: str, *, is_taken: b
     if is_taken:
         raise DuplicateThread(
             f"Go {name!r}: a thread with the id {id!r} is still live. Set a unique id for each thread: "
-            f"Go(name, ..., id=lambda w: ...)"
+            f"Go(name, ..., id=lambda w: ...), or go(..., id=...) in an async def run"
         )
     thread = Thread(id, name, positions=dict(by.positions), errors=dict(by.errors), caused_by=by.caused_by)
     thread.locals = handed_down(machine, by, name)
@@ -133,7 +133,10 @@ def watch(machine: MachineState, thread: Thread, guard: Guard) -> None:
     timer.locals = {}
     unwatch(machine, thread, name)
     if execution.thread(id) is not None:
-        raise DuplicateThread(f"Within {name!r}: its timer is a thread, and one with the id {id!r} is still live")
+        raise DuplicateThread(
+            f"Within {name!r}: its timer is a thread, and one with the id {id!r} is still live. "
+            f"Set another id for that one"
+        )
     execution.threads.append(timer)
 
 
