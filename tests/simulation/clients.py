@@ -310,7 +310,8 @@ class Client:
     def check_answer(self, call: Call, answer: Any) -> None:
         request = call.request
         commits = request.group.commits
-        if answer == LATER or (answer == BUFFERED and not commits):
+        is_new = not commits or (commits[0][1] is not KEPT and self.may_have_expired(request))
+        if answer == LATER or (answer == BUFFERED and is_new):
             require(
                 answer == BUFFERED or request.outcome, f"{request.what} is answered later, which it did not ask for"
             )
@@ -333,6 +334,10 @@ class Client:
             answer == BUFFERED if output is KEPT else answer and json.loads(answer) == json.loads(json.dumps(output)),
             f"{request.what} is answered by {answer!r}, its output was {output!r}",
         )
+
+    def may_have_expired(self, request: Request) -> bool:
+        """Whether a process may no longer know the key of the request."""
+        return request.group.may_have_expired(self.world.now + timedelta(seconds=2 * self.world.settings.skew))
 
     def check_error(self, call: Call, error: Exception, landed_before: list[Any]) -> None:
         """Checks an error that promises that nothing was changed. This must stay true, and the error must have a
@@ -360,7 +365,7 @@ class Client:
             require(request.group.requests, f"{request.what}: its key is said to be another one's")
             return
         same = [one for one in landed_before if one[0].request.body == request.body]
-        if request.group.may_have_expired(self.world.now + timedelta(seconds=2 * self.world.settings.skew)):
+        if self.may_have_expired(request):
             same = []
         require(not same, f"{request.what} had taken effect, and is answered by {error!r} when it is sent again")
         if isinstance(error, InstanceExists):

@@ -161,18 +161,19 @@ class Process:
 
     # --- calls to the outside ------------------------------------------------------------
 
-    async def call(self, name: str, land: Callable[[], Any], *, drags: bool = False) -> Any:
+    async def call(self, name: str, land: Callable[[], Any], *, drags: bool = False, share: float = 1.0) -> Any:
         """Makes a call that takes effect when ``land`` is called, if it ever is.
 
         Args:
             drags: it takes up to half a lease.
+            share: how long it takes without that, of what others take.
         """
         self.alive()
         world, actor = self.world, CURRENT.get(self.itself)
         traffic = actor.traffic
         traffic.calls[name] += 1
         fault, size = world.faults.draw()
-        there, back = world.durations.latency(), world.durations.latency()
+        there, back = share * world.durations.latency(), share * world.durations.latency()
         if fault is not None:
             self._disturb(actor, LANE.get())
             world.say("%s: %s meets the fault %r (%.2f)", actor.name, name, fault, size)
