@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
+from functools import partial
 from types import coroutine
 from typing import Any, TypeVar
 
@@ -116,21 +117,21 @@ class Lanes:
             self._served.append((lane.now(), ref))
         return lane.add(decision)
 
-    def serves_others(self, lane: Lane) -> bool:
+    def serves_others(self, than: InstanceRef) -> bool:
         """Whether a decision for another instance has arrived recently."""
-        since, served = lane.now() - timedelta(seconds=SERVED_SECONDS), self._served
+        since, served = self.committer.clock.now() - timedelta(seconds=SERVED_SECONDS), self._served
         while served and served[0][0] < since:
             served.popleft()
-        return any(ref != lane.ref for _, ref in served)
+        return any(ref != than for _, ref in served)
 
-    async def let_others(self, lane: Lane) -> None:
+    async def let_others(self, than: InstanceRef) -> None:
         """Gives decisions for other instances a turn, for a limited time."""
-        if not self.serves_others(lane):
+        if not self.serves_others(than):
             await asyncio.sleep(0)
             return
         for _ in range(TURNS_MAX):
             await self.committer.clock.sleep(TURN_SECONDS)
-            if not any(other.is_busy for other in self._lanes.values() if other is not lane):
+            if not any(other.is_busy for other in self._lanes.values() if other.ref != than):
                 break
 
     def wake(self, ref: InstanceRef) -> None:
@@ -167,7 +168,9 @@ class Lane:
         self.lanes = lanes
         self.ref = ref
         self.line = Line()
-        self.transactor = Transactor(lanes.committer, ref, self.line, self._let_others, lanes.kept_events, lanes.recent)
+        # Not with a method of the lane: they would be a cycle, which only the garbage collector frees.
+        let_others = partial(lanes.let_others, ref)
+        self.transactor = Transactor(lanes.committer, ref, self.line, let_others, lanes.kept_events, lanes.recent)
         self.is_busy = False
         self.drainer: asyncio.Task[None] | None = None
 
@@ -187,9 +190,6 @@ class Lane:
     def now(self) -> datetime:
         """Returns the time of the clock."""
         return self.lanes.committer.clock.now()
-
-    async def _let_others(self) -> None:
-        await self.lanes.let_others(self)
 
     async def _drain(self) -> None:
         error: BaseException = Unavailable(f"this process no longer serves {self.ref.id!r}; try again")
@@ -220,7 +220,7 @@ class Lane:
     def _give_way(self, decided: int) -> Awaitable[None]:
         """Gives other instances of this process their share. After many decisions, while others are also being served,
         the lane pauses. Decisions that arrive meanwhile wait for the next round."""
-        if decided >= LARGE_BATCH and self.lanes.serves_others(self):
+        if decided >= LARGE_BATCH and self.lanes.serves_others(self.ref):
             return self.lanes.committer.clock.sleep(min(decided * REST_SECONDS, REST_SECONDS_MAX))
         return asyncio.sleep(0)
 
@@ -265,7 +265,7 @@ class Lane:
             return todo
         keys: set[str] = set()
         size = 0
-        most = SHARED_BATCH_MAX if self.lanes.serves_others(self) else BATCH_MAX
+        most = SHARED_BATCH_MAX if self.lanes.serves_others(self.ref) else BATCH_MAX
         for number, item in enumerate(todo[:most]):
             decision = item.decision
             by_itself = decision.alone or item.single
