@@ -5,8 +5,14 @@ batch, has them decided and committed (``transaction.py``), and continues with t
 meanwhile. Two decisions of one process therefore never conflict, and many decisions need only one write. A lane ends
 when no decision waits in it.
 
-A busy instance must not starve the others. While other instances are also being served, the batches of a busy one are
-smaller, others get a turn between the parts of a large batch, and the lane pauses after each batch.
+A busy instance must not starve the others. While other instances are also being served:
+
+* The batches of a busy instance are smaller.
+* Others get a turn between the parts of a large batch: several rounds of the event loop, so that a request that has
+  arrived meanwhile is usually answered before the next part. A turn has no fixed duration, because a process without
+  other requests would then be idle most of the time.
+* After the commit of a large batch, its lane pauses for half as long as the commit took. More decisions then share the
+  next commit, so each of them costs less, and the others get more time.
 
 Lanes avoid conflicts within a process, but they do not make commits safe. Another process may commit at any time, and
 ``transaction.py`` then decides again. A commit that bypasses the lane of its instance breaks the order of arrival. The
@@ -31,7 +37,7 @@ from cloud_adapter.engine.kept_events import KeptEvents
 from cloud_adapter.engine.line import Item, Line, item_reads
 from cloud_adapter.engine.recent_sessions import RecentSessions
 from cloud_adapter.engine.refs import InstanceRef
-from cloud_adapter.engine.transaction import BATCH_BYTES_MAX, LARGE_BATCH, Transactor
+from cloud_adapter.engine.transaction import BATCH_BYTES_MAX, Transactor
 from cloud_adapter.engine.user_code import own_decimal_context
 from cloud_adapter.errors import Busy, Conflict, Unavailable
 from cloud_adapter.observability import telemetry
@@ -49,13 +55,13 @@ SERVED_SECONDS = 0.2
 SHARED_BATCH_MAX = 100
 """The most decisions in one commit of an instance that shares the process."""
 
-REST_SECONDS = 0.002
-REST_SECONDS_MAX = 0.2
-"""The pause after a large batch of an instance that shares the process: for each of its decisions, and at most. An
-instance with thousands of results then uses about half of the process, not all of it."""
+REST_SHARE, REST_SECONDS_MAX = 0.5, 0.05
+"""How long a lane pauses after the commit of a large batch: this share of the time that the commit took, and at most
+that long."""
 
-TURN_SECONDS, TURNS_MAX = 0.002, 10
-"""The length and the largest number of pauses that a large batch makes while decisions are made for other instances."""
+TURN_ROUNDS = 8
+"""How many rounds of the event loop a turn of others has. A request over HTTP needs about as many, from its arrival to
+its response."""
 
 
 _T = TypeVar("_T")
@@ -125,14 +131,9 @@ class Lanes:
         return any(ref != than for _, ref in served)
 
     async def let_others(self, than: InstanceRef) -> None:
-        """Gives decisions for other instances a turn, for a limited time."""
-        if not self.serves_others(than):
+        """Gives others than the instance a turn."""
+        for _ in range(TURN_ROUNDS if self.serves_others(than) else 1):
             await asyncio.sleep(0)
-            return
-        for _ in range(TURNS_MAX):
-            await self.committer.clock.sleep(TURN_SECONDS)
-            if not any(other.is_busy for other in self._lanes.values() if other.ref != than):
-                break
 
     def wake(self, ref: InstanceRef) -> None:
         """Called after a commit that bypassed the lane: waiting decisions may now be possible."""
@@ -171,7 +172,6 @@ class Lane:
         # Not with a method of the lane: they would be a cycle, which only the garbage collector frees.
         let_others = partial(lanes.let_others, ref)
         self.transactor = Transactor(lanes.committer, ref, self.line, let_others, lanes.kept_events, lanes.recent)
-        self.is_busy = False
         self.drainer: asyncio.Task[None] | None = None
 
     async def add(self, decision: Decision) -> Any:
@@ -197,17 +197,15 @@ class Lane:
         try:
             while before := tuple(self.line.waiting()):
                 self.line.woken.clear()
-                self.is_busy = True
                 self.transactor.conflicts = attempt
                 conflict = await self._round()
-                self.is_busy = False
                 waiting = self.line.waiting()
                 if attempt and conflict is None and any(item.over and item.waits is None for item in before):
                     attempt = 0
                 if waiting and all(item.waits is not None for item in waiting):
                     await self._wait(waiting, attempt, conflict)
                     attempt += 1
-                await self._give_way(len(before) - len(waiting))
+                await self._rest()
         except asyncio.CancelledError:
             raise
         except BaseException as raised:
@@ -217,12 +215,14 @@ class Lane:
             for item in self.line.items:
                 item.refuse(error)
 
-    def _give_way(self, decided: int) -> Awaitable[None]:
-        """Gives other instances of this process their share. After many decisions, while others are also being served,
-        the lane pauses. Decisions that arrive meanwhile wait for the next round."""
-        if decided >= LARGE_BATCH and self.lanes.serves_others(self.ref):
-            return self.lanes.committer.clock.sleep(min(decided * REST_SECONDS, REST_SECONDS_MAX))
-        return asyncio.sleep(0)
+    def _rest(self) -> Awaitable[None]:
+        """Pauses after the commit of a large batch, if other instances are also being served. Decisions that arrive
+        meanwhile wait for the next round."""
+        since, self.transactor.commits_since = self.transactor.commits_since, None
+        if since is None or not self.lanes.serves_others(self.ref):
+            return asyncio.sleep(0)
+        seconds = REST_SHARE * (self.now() - since).total_seconds()
+        return self.lanes.committer.clock.sleep(min(seconds, REST_SECONDS_MAX))
 
     async def _wait(self, waiting: Sequence[Item], attempt: int, conflict: Conflict | None) -> None:
         """Waits until something may have changed. Refuses decisions that have waited for too long."""

@@ -47,7 +47,7 @@ BATCH_BYTES_MAX = 500_000
 BATCH_TIME_MAX = timedelta(milliseconds=50)
 """A batch ends after this time, so that others in this process get a turn."""
 
-TURN_TIME_MAX = timedelta(milliseconds=2)
+TURN_TIME_MAX = timedelta(milliseconds=1)
 """Other requests in this process get a turn after this time, also in the middle of a batch."""
 
 TOLD_AT_A_TIME = 10
@@ -77,6 +77,7 @@ class Transactor:
             that would be answered without a commit is made again, on a new load.
         conflicts: the number of batches that met a conflict one after another.
         current: the stored instance, if it was just read after a conflict.
+        commits_since: when the last commit of a large batch began. The lane resets it.
     """
 
     committer: Committer
@@ -89,6 +90,7 @@ class Transactor:
     session: Session | None = None
     conflicts: int = 0
     current: Instance | None = None
+    commits_since: datetime | None = None
 
     def now(self) -> datetime:
         return self.committer.clock.now()
@@ -345,6 +347,8 @@ class Transactor:
         Raises:
             Conflict
         """
+        if is_large:
+            self.commits_since = self.now()
         try:
             if changed[0].decision.alone:
                 await changed[0].decision.commit(self.committer, session)

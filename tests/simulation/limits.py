@@ -80,7 +80,6 @@ class Limits:
             (document_size, "THREADS_MANY", 1 if room else None),
             (document, "INBOX_ENTRY_BYTES_MAX", self.entry_bytes_max),
             (transaction, "LARGE_BATCH", self.batch),
-            (lanes, "LARGE_BATCH", self.batch),
             (transaction, "BATCH_BYTES_MAX", self.batch_bytes),
             (lanes, "BATCH_BYTES_MAX", self.batch_bytes),
             (transaction, "TOLD_AT_A_TIME", self.told),
