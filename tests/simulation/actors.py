@@ -63,6 +63,7 @@ class Traffic:
         entries: how many entries of inboxes it has read.
         too_large: how often what it was to post was too large for an inbox.
         kept: how often it has kept an event in an inbox.
+        withheld: how often it was about to. It then looks whether the event has taken effect, and may be interrupted.
         looked: how often it has looked for such events.
         unrecorded: how often the refusal of one could not be recorded, or no longer held, so that the instance is read
             once more.
@@ -90,6 +91,7 @@ class Traffic:
     recovered: int = 0
     too_large: int = 0
     kept: int = 0
+    withheld: int = 0
     looked: int = 0
     unrecorded: int = 0
     retries: int = 0

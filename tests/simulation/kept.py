@@ -17,6 +17,7 @@ from unittest.mock import patch
 from cloud_adapter.document import InboxEntry, KeyRecord
 from cloud_adapter.engine import kept_events
 from cloud_adapter.engine.commits import Committer
+from cloud_adapter.engine.events import SendEvent
 from cloud_adapter.engine.kept_events import PREFIX, KeptEvent, KeptEvents
 from cloud_adapter.engine.transaction import Transactor
 from cloud_adapter.errors import Conflict
@@ -112,9 +113,13 @@ class Kept:
     @contextmanager
     def recorded(self) -> Iterator[None]:
         """Records inside the block who has sent what is decided."""
-        post = Committer.post
+        post, withhold = Committer.post, SendEvent._keep
         keep, take, decide_alone = KeptEvents.keep, Transactor._take_event, Transactor._decide_alone
         finish, buffer, refuse = KeptEvent._finish, KeptEvent._buffer, kept_events._WithoutEffect.decide
+
+        async def withholding(sending: SendEvent, *rest: Any) -> bytes:
+            CURRENT.get().traffic.withheld += 1
+            return await withhold(sending, *rest)
 
         async def keeping(events: KeptEvents, ref: Any, sending: Any, lease: Any) -> bool:
             CURRENT.get().traffic.kept += 1
@@ -169,6 +174,7 @@ class Kept:
             return decision
 
         with (
+            patch.object(SendEvent, "_keep", withholding),
             patch.object(KeptEvents, "keep", keeping),
             patch.object(Committer, "post", posting),
             patch.object(Transactor, "_take_event", taking),

@@ -136,7 +136,9 @@ def check_traffic(actor: Actor) -> None:
         (
             "load_key",
             calls["load_key"],
-            2 * (traffic.decisions + traffic.kept + traffic.looked + traffic.unrecorded)
+            2 * (traffic.decisions + traffic.looked + traffic.unrecorded)
+            + traffic.withheld
+            + traffic.kept
             + needs.reads
             + 10 * failed_writes
             + failed["load_key"],
