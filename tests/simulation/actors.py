@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_adapter.ports import Task
 from tests.core.generate import FirstError
-from workflow_core import ActivityContext, AttemptOver, Principal
+from workflow_core import ActivityContext, AttemptOver, Execution, Principal
 from workflow_core.wait_types import AnyTimedWait
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Traffic:
             once more.
         due: the instances that it has found to be overdue.
         recovered: how many tasks the instances and inboxes need that it has found to be overdue.
-        retries: how many retries were to come in an instance that it has loaded, at most.
+        retries: how many retries were to come in an instance that it has seen, at most.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -109,8 +109,12 @@ class Traffic:
             waits = [wait for thread in execution.threads for wait in thread.waits]
             if (result.workflow, result.id) in self.due:
                 self.recovered += 1 + sum(isinstance(wait, AnyTimedWait) for wait in waits)
-            retried = (each.retry_at is not None for each in (*execution.threads, *execution.teardowns))
-            self.retries = max(self.retries, sum(retried))
+            self.saw(execution)
+
+    def saw(self, execution: Execution) -> None:
+        """An instance was loaded, or is as it was when this process has seen it last."""
+        retried = (each.retry_at is not None for each in (*execution.threads, *execution.teardowns))
+        self.retries = max(self.retries, sum(retried))
 
 
 @dataclass(eq=False)

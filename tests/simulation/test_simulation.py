@@ -63,8 +63,8 @@ def test_the_runs_meet_all_that_they_are_for() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "seed",
-    [71385, 80145, 301406, 302390],
-    ids=["text for a number", "duplicate id in a try", "kept under a key that has expired", "interrupted"],
+    [71385, 80145, 301406, 302390, 302834],
+    ids=["text for a number", "duplicate id in a try", "kept under an expired key", "interrupted", "seen before"],
 )
 def test_what_the_model_once_took_for_a_mistake(seed: int) -> None:
     assert run(Scenario(seed)) is None

@@ -22,6 +22,7 @@ from cloud_adapter.engine.decisions import FailInstance
 from cloud_adapter.engine.lanes import Lane
 from cloud_adapter.engine.leases import LeaseLost, Leases
 from cloud_adapter.engine.line import Item, Line
+from cloud_adapter.engine.recent_sessions import RecentSessions
 from cloud_adapter.engine.refs import InstanceRef
 from cloud_adapter.engine.session import Session
 from cloud_adapter.engine.steps import Stepper
@@ -155,7 +156,7 @@ def counted(world: World) -> Iterator[None]:
     arrived: Counter[InstanceRef] = Counter()
     before: dict[Item, int] = {}
     is_over, take, check = Activities._is_over, SyncPool._take, Leases.check
-    prepare, add, perform = Session.prepare, Lane.add, Stepper._perform
+    prepare, add, perform, reuse = Session.prepare, Lane.add, Stepper._perform, RecentSessions.take
     decide, put_off, put_last, fail = Transactor.decide, Transactor._put_off, Line.put_last, Item.fail
 
     def preparing(session: Session, *rest: Any) -> Any:
@@ -230,6 +231,12 @@ def counted(world: World) -> Iterator[None]:
             world.models[session.instance.id].runs.dropped(CURRENT.get())  # no code has run yet
             raise
 
+    async def reusing(sessions: RecentSessions, ref: InstanceRef, *, assumes: bool) -> Session | None:
+        session = await reuse(sessions, ref, assumes=assumes)
+        if session is not None:
+            CURRENT.get().traffic.saw(session.execution)
+        return session
+
     async def looking(activities: Activities, *rest: Any) -> bool:
         CURRENT.get().traffic.too_large += 1
         return await is_over(activities, *rest)
@@ -237,6 +244,7 @@ def counted(world: World) -> Iterator[None]:
     with (
         patch.object(Activities, "_is_over", looking),
         patch.object(Leases, "check", checking),
+        patch.object(RecentSessions, "take", reusing),
         patch.object(Session, "prepare", preparing),
         patch.object(Lane, "add", adding),
         patch.object(Transactor, "_put_off", putting_off),
