@@ -34,7 +34,7 @@ from workflow_core.machine.frames import load
 from workflow_core.machine.renaming import rename
 from workflow_core.plain.run_method import plain_run
 from workflow_core.program.cases import ActivityCase, HandlerCase, SelectOp, WatchOp
-from workflow_core.program.code import ForkOp, Instruction, LeftOp, StepOp, WaitForOp
+from workflow_core.program.code import ForkOp, Instruction, StepOp, WaitForOp
 from workflow_core.program.program import Program
 from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait, EventWait
 
@@ -287,9 +287,8 @@ def _around(program: Program, thread: Thread, instruction: Instruction) -> _Foun
                 "the instances",
             )
         each = each.outer
-    cleanups = {left.name for left in program.code if isinstance(left, LeftOp)}
-    for name in thread.pending.keys() - cleanups:
-        yield f"it is leaving the Try {name!r}, which no longer has a finally_", _Missing(name)
+    for name in thread.pending.keys() - program.sections:
+        yield f"it is in the finally_ of the Try {name!r}, which the definition no longer contains", _Missing(name)
     if instruction.caught and thread.errors and instruction.caught not in thread.errors:
         yield (
             f"it is in the except_ {instruction.caught!r}, but the error was caught under another name",

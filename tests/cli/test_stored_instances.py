@@ -154,7 +154,7 @@ def run_in_world(old: Any, scenario: Callable[[World], Any], tmp_path: Any) -> N
             [Try("t", Step("f", fails, retry=ONCE)).finally_(WAIT)],
             [],
             [Try("u", Step("f", fails, retry=ONCE)).finally_(WAIT)],
-            [("main", "it is leaving the Try 't', which no longer has a finally_")],
+            [("main", "it is in the finally_ of the Try 't', which the definition no longer contains")],
         ),
         (
             [Try("t", Step("f", fails, retry=ONCE)).except_(ValueError, WAIT)],

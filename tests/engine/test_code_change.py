@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloud_adapter.engine.operations import Goto
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.errors import UserCodeError, WorkflowNotFound
@@ -16,6 +18,7 @@ from tests.engine.harness import ID, Gate, World, article, in_world, nothing, wr
 from workflow_core import (
     Activity,
     ActivityContext,
+    ForEach,
     Go,
     InvalidFields,
     On,
@@ -23,7 +26,9 @@ from workflow_core import (
     Select,
     Statement,
     Step,
+    TerminalError,
     Timeout,
+    Try,
     UnknownStatement,
     WaitFor,
     While,
@@ -126,6 +131,72 @@ async def test_an_event_for_an_unknown_wait_changes_nothing(world: World) -> Non
     with pytest.raises(UnknownStatement, match="'start'"):
         await bad.send("End")
     assert await world.instance() == before
+
+
+def fails(workflow: Any) -> None:
+    raise TerminalError("no luck")
+
+
+def each(name: str) -> ForEach:
+    return ForEach(name, lambda w: [1, 2], START, Step("write", write("write")))
+
+
+FAILS = Step("fail", fails)
+
+SECTIONS = {
+    "ForEach": (each("a"), each("b"), "start"),
+    "finally_ of the Try": (Try("a", FAILS).finally_(START), Try("b", FAILS).finally_(START), "failed"),
+    "except_": (
+        Try("t", FAILS).except_(Exception, START, name="a"),
+        Try("t", FAILS).except_(Exception, START, name="b"),
+        "end",
+    ),
+    "finally_ of the Try that is left": (Try("a", FAILS).finally_(START), START, "failed"),
+}
+"""The old and the new section, and where the instance is after the event."""
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_an_instance_in_a_section_with_another_name_waits_until_it_has_its_name_again(
+    tmp_path: Path, kind: str
+) -> None:
+    old, new, next_place = SECTIONS[kind]
+
+    @in_world(article(old, END))
+    async def run(world: World) -> None:
+        await world.create()
+        await world.deliver()
+        before = await world.instance()
+        assert before.execution.threads[0].step == "start"
+        bad = world.start(article(new, END))
+        what = kind.removesuffix(" that is left")
+        with pytest.raises(UnknownStatement, match=rf"is at 'start' in the {what} 'a', which the definition no longer"):
+            await bad.send("Begin")
+        assert "no longer has around it" in (await bad.engine.get("article", ID)).problem
+        assert await world.instance() == before
+
+        good = world.start()
+        await good.send("Begin")
+        await world.deliver(good)
+        execution = (await world.instance()).execution
+        assert (execution.threads[0].step if execution.live else execution.status) == next_place
+
+    run(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["ForEach", "except_"])
+def test_an_instance_in_a_section_with_another_name_can_be_moved(tmp_path: Path, kind: str) -> None:
+    old, new, _ = SECTIONS[kind]
+
+    @in_world(article(old, END))
+    async def run(world: World) -> None:
+        await world.create()
+        await world.deliver()
+        bad = world.start(article(new, END))
+        await bad.engine.operate("article", ID, Goto(statement="start"))
+        await bad.send("Begin")
+
+    run(tmp_path)
 
 
 TIMED = article(

@@ -109,3 +109,13 @@ def test_a_section_is_renamed() -> None:
     new = old.replace("@section\nasync def part", "@section(renamed_from='part')\nasync def piece")
     stored = parked("self.say(await self.part(1))", old)
     assert go_on(stored, "self.say(await self.piece(1))", new).log == ["first 4", "sends 2", "4"]
+
+
+def test_an_error_that_was_not_caught_is_an_error_with_the_place() -> None:
+    stored = parked("await select(self.first)")
+    with pytest.raises(
+        ExecutionError, match=r"reads the error of 'try work except 1', but the thread 'main' has caught"
+    ):
+        go_on(
+            stored, "try:\n    await self.work()\nexcept Odd as e:\n    await select(self.first)\n    self.say(str(e))"
+        )

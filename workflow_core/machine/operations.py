@@ -151,6 +151,7 @@ def goto(machine: MachineState, thread_id: str, statement: str) -> None:
     thread.positions = _positions_at(machine, thread, statement)
     thread.step, thread.pc = statement, execution.pc
     thread.pending, thread.leaving = {}, None
+    thread.errors = {name: error for name, error in thread.errors.items() if name in machine.program.sections}
     if execution.live:
         summarize(execution)
 

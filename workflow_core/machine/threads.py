@@ -26,6 +26,7 @@ from workflow_core.execution import Cover, Execution, Status, Thread
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.frames import handed_down
 from workflow_core.machine.state import MachineState
+from workflow_core.machine.surroundings import check_surroundings
 from workflow_core.machine.values import items_of, value_of
 from workflow_core.machine.waits import leave_wait, park, summarize
 from workflow_core.parked import samples
@@ -45,15 +46,16 @@ def start_of(machine: MachineState, thread: Thread) -> Instruction:
 
 
 def check(machine: MachineState) -> None:
-    """Checks that the definition still contains every statement that a thread is at.
+    """Checks that the definition still contains every statement that a thread is at, and the sections around it.
 
     Raises:
-        UnknownStatement: a statement is missing.
+        UnknownStatement: a statement or a section is missing.
     """
     rests = machine.program.rests
     for thread in samples(machine.execution.threads):
-        if thread.step not in rests:
-            start_of(machine, thread)
+        instruction = rests.get(thread.step) or start_of(machine, thread)
+        if thread.positions or thread.pending or thread.errors:
+            check_surroundings(machine.program, thread, instruction)
 
 
 # --- starting --------------------------------------------------------------------------------

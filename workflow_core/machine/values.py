@@ -176,8 +176,17 @@ class Frame:
         return item_of(self._machine, self._thread, each)[0]
 
     def error(self, name: str) -> ErrorInfo:
-        """Returns the error that an ``except_`` section has caught."""
-        return self._thread.errors[name]
+        """Returns the error that an ``except_`` section has caught.
+
+        Raises:
+            ExecutionError: the thread has caught none there.
+        """
+        if (error := self._thread.errors.get(name)) is None:
+            raise ExecutionError(
+                f"the code reads the error of {name!r}, but the thread {self._thread.id!r} has caught none there: it "
+                f"was moved into that section, or saved by older code. Move it to a statement in front of the try"
+            )
+        return error
 
 
 def step_context(machine: MachineState, thread: Thread) -> StepContext:

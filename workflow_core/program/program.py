@@ -6,7 +6,7 @@ It is shared by all instances, and immutable but for ``rebind``. Nothing here de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from functools import cached_property
 from hashlib import sha256
@@ -14,7 +14,18 @@ from typing import Any
 
 from workflow_core.errors import UnknownStatement
 from workflow_core.program.cases import ClientCase, EventCase, SelectCase, SelectOp, WatchOp
-from workflow_core.program.code import CodeOp, EachOp, GoOp, Instruction, RaceOp, StepOp, WithinOp
+from workflow_core.program.code import (
+    CodeOp,
+    EachOp,
+    ForkOp,
+    GoOp,
+    Guard,
+    Instruction,
+    LeftOp,
+    RaceOp,
+    StepOp,
+    WithinOp,
+)
 from workflow_core.program.places import places_of
 from workflow_core.records import record
 from workflow_core.statements.basic import Section
@@ -131,6 +142,15 @@ class Program:
         return self.digest
 
     @cached_property
+    def sections(self) -> frozenset[str]:
+        """The names under which a thread stores its position in a loop, the error that it has caught, why it is in a
+        ``finally_`` section, or that a deadline has passed."""
+        names = {part.name for part in self.code if isinstance(part, (EachOp, ForkOp, LeftOp))}
+        guards = [guard for part in self.code for guard in _around(part.guard)]
+        names |= {clause.name for guard in guards for clause in guard.clauses}
+        return frozenset(names.union(guard.name for guard in guards if guard.late_at >= 0))
+
+    @cached_property
     def _places(self) -> Mapping[str, list[tuple[object, str]]]:
         """Where the code contains each method. Only tests replace methods."""
         return places_of(self.code, self.methods)
@@ -241,3 +261,9 @@ class Program:
             f"step or wait with this name, set renamed_from={statement!r} on the statement that replaces it "
             f"(.named({statement!r}) on a call in run), or repair the instance"
         )
+
+
+def _around(guard: Guard | None) -> Iterator[Guard]:
+    while guard is not None:
+        yield guard
+        guard = guard.outer
