@@ -7,6 +7,7 @@ import which parts of a workflow have to be compared.
 from __future__ import annotations
 
 import math
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields as dataclass_fields
@@ -17,15 +18,21 @@ from functools import cached_property
 from typing import Any, NoReturn
 
 from pydantic import BaseModel
-from pydantic_core import TzInfo
+from pydantic_core import PydanticSerializationError, TzInfo
 
 from workflow_core.errors import InvalidFields
 from workflow_core.secret_values import MASK, SECRETS
+from workflow_core.type_names import type_name
 
 Path = tuple[str | int, ...]
 """Where a value is: the names of fields, the indexes of lists and the keys of dictionaries."""
 
 _SHOWN_CHARS_MAX = 80
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+REPLACED = "\ufffd".encode()
+"""What pydantic writes in place of a half of a character."""
 
 _COLLECTIONS = (dict, list, tuple, deque, set, frozenset)
 
@@ -40,7 +47,10 @@ class Changed(InvalidFields):
     def __init__(self, path: Path, value: object, other: object, fix: str) -> None:
         self.path = ".".join(map(str, path))
         what = self.path or "the value"
-        super().__init__(f"{what} is {_shown(value, other)}, but would be loaded as {_shown(other, value)}. {fix}")
+        given, loaded = _shown(value, other), _shown(other, value)
+        if given == loaded != MASK and type(value) is not type(other):
+            given, loaded = f"{given} ({type_name(type(value))})", f"{loaded} ({type_name(type(other))})"
+        super().__init__(f"{what} is {given}, but would be loaded as {loaded}. {fix}")
 
 
 def compare_values(value: Any, other: Any, path: Path) -> None:
@@ -179,6 +189,21 @@ def leaves(value: Any, path: Path = (), *, only_given: bool = False) -> Iterator
             yield from leaves(part, (*path, str(name)), only_given=only_given)
 
 
+def refuse_halves(value: Any, path: Path = ()) -> None:
+    """Refuses halves of characters, as ``json.loads`` and ``os.fsdecode`` return them. Pydantic refuses them in a text,
+    but replaces them in a key of a mapping.
+
+    Raises:
+        PydanticSerializationError: the value contains one.
+    """
+    for at, leaf in leaves(value, path):
+        if isinstance(leaf, str) and (half := _HALF.search(leaf)):
+            where = ".".join(map(str, at)) or "it"
+            raise PydanticSerializationError(
+                f"{where} contains {half[0]!r}, which is half of a character. JSON has no such text"
+            )
+
+
 def _is_left_out(value: Any, name: Any, part: Any) -> bool:
     """Whether a part of a value is its default. A dataclass does not know, but a value that was sent is a new one."""
     if isinstance(value, BaseModel):
@@ -214,7 +239,8 @@ def _shown(value: object, other: object) -> str:
     if isinstance(value, SECRETS) or isinstance(other, SECRETS):
         return MASK
     if isinstance(value, (datetime, time)):
-        return f"{value} ({getattr(value.tzinfo, 'key', value.tzinfo)})"
+        fold = f", fold={value.fold}" if value.fold else ""
+        return f"{value} ({getattr(value.tzinfo, 'key', value.tzinfo)}{fold})"
     text = repr(value)
     for _, leaf in (*leaves(value), *leaves(other)):
         secret = leaf.get_secret_value() if isinstance(leaf, SECRETS) else ""
@@ -225,7 +251,7 @@ def _shown(value: object, other: object) -> str:
 
 def _fix(value: object) -> str:
     match value:
-        case float() | Decimal():
+        case float() | Decimal() if not math.isfinite(value):
             return "JSON has no such number: use None or a text"
         case datetime() | time():
             return "Convert it, for example with astimezone(UTC), and keep the name of the zone in a field of its own"

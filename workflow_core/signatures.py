@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from workflow_core.adapters import JsonSchema, LateSchema, may_be_shown
+from workflow_core.comparing import REPLACED, refuse_halves
 from workflow_core.defaults import check_parameter_default
 from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
@@ -163,7 +164,10 @@ class HandlerSignature:
             InvalidOutput: the output does not match the return annotation.
         """
         try:
-            return self.output.serializer.to_json(value, by_alias=True, warnings="error")
+            text = self.output.serializer.to_json(value, by_alias=True, warnings="error")
+            if REPLACED in text:
+                refuse_halves(value)
+            return text
         except PydanticSerializationError as error:
             raise InvalidOutput(
                 f"the handler of event {event!r} returned what its annotation does not allow: {error}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, SchemaError, SchemaSerializer, SchemaValidator, from_json, to_json
 
-from workflow_core.comparing import Path, changed, compare_values
+from workflow_core.comparing import REPLACED, Path, changed, compare_values, refuse_halves
 from workflow_core.core_schemas import FROM_THE_SCHEMA, Schema, nodes, stopping
 from workflow_core.error_texts import field_texts
 from workflow_core.errors import InvalidFields
@@ -116,13 +116,16 @@ class ValueForm:
         """Returns a value as it is stored.
 
         Raises:
-            PydanticSerializationError: the value does not fit the type.
+            PydanticSerializationError: the value does not fit the type, or contains half of a character.
         """
         try:
             text: bytes = self._serializer.to_json(value, by_alias=False, round_trip=True, warnings="error")
+            if REPLACED in text:
+                refuse_halves(value)
             return text
         except PydanticSerializationError as error:
             if not self.has_secrets:
+                refuse_halves(value)  # with the place, which pydantic does not tell
                 raise
             without_values = re.sub(r" \[[^\n]*", "", str(error))
         raise PydanticSerializationError(without_values)
@@ -205,9 +208,12 @@ def pack_untyped(value: Any, path: Path = ()) -> Any:
 
     Raises:
         InvalidFields: a part is a secret, cannot be converted to JSON, or would be loaded as another value.
+        PydanticSerializationError: a part contains half of a character.
     """
     match value:
         case None | bool() | str() | int() if type(value) in (type(None), bool, str, int):
+            if type(value) is str and not value.isascii():
+                refuse_halves(value, path)
             return value
         case Mapping():
             return {_key(key, path): pack_untyped(item, (*path, str(key))) for key, item in value.items()}
@@ -227,6 +233,7 @@ def pack_untyped(value: Any, path: Path = ()) -> Any:
 
 def _key(key: Any, path: Path) -> str:
     if isinstance(key, str):
+        refuse_halves(key, path)
         return str(key)
     text: str = next(iter(from_json(to_json({key: None}))))
     cls: Any = type(key)

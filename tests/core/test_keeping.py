@@ -7,6 +7,7 @@ import dataclasses
 import enum
 import functools
 import ipaddress
+import json
 import math
 import re
 import runpy
@@ -367,7 +368,11 @@ def test_it_is_kept(annotation: Any, value: Any) -> None:
             time(1, tzinfo=timezone(timedelta(hours=2), "summer")),
             "value is 01:00:00+02:00 (summer), but would be",
         ),
-        (datetime, datetime(2026, 10, 25, 2, 30, fold=1), "value is 2026-10-25 02:30:00"),
+        (
+            datetime,
+            datetime(2026, 10, 25, 2, 30, fold=1),
+            "value is 2026-10-25 02:30:00 (None, fold=1), but would be loaded as 2026-10-25 02:30:00 (None). Convert",
+        ),
         (Data, noted(Data(1)), "value.note is 'new', but would be loaded as None. It is not a field of its class"),
         (list[Whole], [noted(Whole(1))], "value.0.note is 'new', but would be loaded as None. It is not a field of"),
         (dict[str, Whole | None], {"a": noted(Whole(1))}, "value.a.note is 'new', but would be loaded as None"),
@@ -419,7 +424,8 @@ def test_it_is_kept(annotation: Any, value: Any) -> None:
         (Secret[list[Any]], Secret([("hunter2",)]), "value is **********, but would be loaded as **********"),
         (Secret[datetime], Secret(SUMMER), "value is **********, but would be loaded as **********"),
         (Masking, Masking(token=SecretStr("hunter2")), "value.token is **********, but would be loaded as **********"),
-        (list[list[int]], [[1], Numbers([2])], "value.1 is [2], but would be loaded as [2]"),
+        (list[list[int]], [[1], Numbers([2])], "value.1 is [2] (Numbers), but would be loaded as [2] (list)"),
+        (Any, Decimal(1), "value is Decimal('1'), but would be loaded as '1'. Annotate the field with the type"),
         (list[dict[str, int]], [collections.defaultdict(int, a=1)], "value.0 is defaultdict"),
         (dict[str, list[Plain]], {"a": [Plain.model_construct(words=Numbers(["b"]))]}, "value.a.0.words is ['b']"),
         (tuple[int, set[int]], (1, Unique({2})), "value.1 is Unique({2})"),
@@ -437,6 +443,29 @@ def test_what_would_be_changed_is_refused(annotation: Any, value: Any, said: str
     while shown is not None:  # as a log shows them
         assert "hunter2" not in str(shown)
         shown = shown.__cause__ or shown.__context__
+
+
+HALF = json.loads('"\\ud800"')
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "where"),
+    [
+        (dict[str, int], {HALF: 1}, "value"),
+        (dict[str, int], {"\N{REPLACEMENT CHARACTER}": 1, HALF: 2}, "value"),
+        (list[dict[str, dict[str, int]]], [{}, {"a": {HALF: 1}}], "value.1.a"),
+        (list[Any], [1, {"a": {HALF: 1}}], "value.1.a"),
+        (list[str], ["a", "b" + HALF], "value.1"),
+    ],
+)
+def test_halves_of_characters_are_refused(annotation: Any, value: Any, where: str) -> None:
+    with pytest.raises(InvalidFields, match=rf"cannot be saved: {where} contains '\\ud800', which is half of a char"):
+        saved(holder(annotation), value)
+
+
+def test_the_character_that_stands_for_others_is_kept() -> None:
+    value = {"\N{REPLACEMENT CHARACTER}": 1}
+    assert saved(holder(dict[str, int]), value) == value
 
 
 @pytest.mark.parametrize(

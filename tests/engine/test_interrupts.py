@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -177,8 +178,11 @@ async def test_reports_are_stored_at_intervals_and_the_last_one_always(world: Wo
     assert (await world.instance()).execution.threads[0].step == "end"
 
 
+HALF = json.loads('"\\ud800"')
+
+
 async def report_badly(_: None, context: ActivityContext) -> None:
-    for data in (object(), "x" * 3000, float("nan")):
+    for data in (object(), "x" * 3000, float("nan"), {HALF: 1}):
         try:
             await context.report(data)
         except Exception as error:
@@ -196,5 +200,6 @@ async def test_a_report_that_cannot_be_stored_is_an_error_of_the_function(world:
         "cannot convert the report of activity 'count' to JSON",
         "the report of activity 'count' has 3,002 bytes, the limit is 2,000. Report less, such as a number",
         "the report of activity 'count' contains nan. JSON has no such number",
+        "cannot convert the report of activity 'count' to JSON",
     ]
     assert (await world.instance()).execution.threads[0].step == "end"

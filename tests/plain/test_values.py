@@ -35,6 +35,14 @@ REFUSED = {
     "a function": ("f = [lambda: 1]\nawait self.work()\nself.say(f)", "the local 'f' cannot be stored"),
     "a method": ("f = self.twice\nawait self.work()\nself.say(f(1))", "the local 'f' cannot be stored"),
     "not a number": ("x = float('nan')\nawait self.work()\nself.say(x)", "the local 'x' cannot be stored"),
+    "half of a character": (
+        """x = b"\\xff".decode(errors="surrogateescape")\nawait self.work()\nself.say(x)""",
+        "the local 'x' cannot be stored while the instance sleeps: x contains '\\udcff', which is half of a character",
+    ),
+    "a key with half of a character": (
+        """x = {"a": {b"\\xff".decode(errors="surrogateescape"): 1}}\nawait self.work()\nself.say(x)""",
+        "x.a contains '\\udcff', which is half of a character",
+    ),
     "a subclass": ("r: Row = Sub(id=1)\nawait self.work()\nself.say(r)", "the local 'r' cannot be stored"),
 }
 

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_json
 
 from workflow_core.accidents import is_true, refuse_accident
-from workflow_core.comparing import leaves
+from workflow_core.comparing import leaves, refuse_halves
 from workflow_core.errors import ExecutionError
 from workflow_core.events import StepContext, known_time
 from workflow_core.execution import Thread
@@ -213,6 +213,7 @@ def json_of(value: Any, what: str) -> Any:
         if isinstance(leaf, float) and not math.isfinite(leaf):
             raise ExecutionError(f"{what} contains {leaf}. JSON has no such number: use None or a text")
     try:
+        refuse_halves(value)
         return json.loads(to_json(value))
     except PydanticSerializationError as error:
         raise ExecutionError(f"cannot convert {what} to JSON: {error}") from error
