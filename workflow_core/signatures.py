@@ -18,12 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from workflow_core.adapters import JsonSchema, LateSchema, may_be_shown
-from workflow_core.comparing import REPLACED, refuse_halves
 from workflow_core.defaults import check_parameter_default
 from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
 from workflow_core.input_hints import for_the_value_itself
 from workflow_core.inputs import from_client, refuse_masks
+from workflow_core.outputs import output_text
 from workflow_core.records import record
 from workflow_core.type_names import type_name
 from workflow_core.value_form import ValueForm
@@ -164,10 +164,7 @@ class HandlerSignature:
             InvalidOutput: the output does not match the return annotation.
         """
         try:
-            text = self.output.serializer.to_json(value, by_alias=True, warnings="error")
-            if REPLACED in text:
-                refuse_halves(value)
-            return text
+            return output_text(self.output.serializer, self.output_form, value)
         except PydanticSerializationError as error:
             raise InvalidOutput(
                 f"the handler of event {event!r} returned what its annotation does not allow: {error}"

@@ -81,6 +81,7 @@ class ValueForm:
     Attributes:
         has_secrets: whether values may contain secrets.
         has_decimals: whether values may contain decimals.
+        has_floats: whether they may contain numbers that JSON does not have, and that are written as ``null``.
         is_any: whether the type accepts every value as it is.
         compare: what to compare with a load; None: nothing.
     """
@@ -96,6 +97,7 @@ class ValueForm:
         parts = list(nodes(schema))
         self.has_secrets = any(map(is_secret_node, parts))
         self.has_decimals = any(part.get("type") == "decimal" for part in parts)
+        self.has_floats = any(part.get("type") in ("float", "any") for part in parts)
         self.is_any = schema.get("type") == "any" and "serialization" not in schema
         self.compare: Comparison | None = comparison_of(schema)
         if by_alias and any("validation_alias" in part for part in parts):

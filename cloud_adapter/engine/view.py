@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +10,7 @@ from cloud_adapter.engine.permissions import Caller
 from cloud_adapter.engine.session import Session
 from workflow_core import Action, UnknownStatement, Workflow
 from workflow_core.machine.events import Accepted
+from workflow_core.outputs import with_finite_numbers
 from workflow_core.records import record
 
 
@@ -42,7 +42,7 @@ class View:
             return {}
         fields = self.instance.fields
         state = type(self.workflow).shown_fields(fields)
-        return _with_finite_numbers(state) if "NaN" in fields or "Infinity" in fields else state
+        return with_finite_numbers(state) if "NaN" in fields or "Infinity" in fields else state
 
 
 def view_of(session: Session, caller: Caller | None = None) -> View:
@@ -59,14 +59,3 @@ def view_of(session: Session, caller: Caller | None = None) -> View:
     if caller is not None:
         accepted = caller.sendable(workflow, accepted) if is_readable else ()
     return View(instance, workflow, tuple(accepted), operator=is_operator, readable=is_readable)
-
-
-def _with_finite_numbers(data: Any) -> Any:
-    """Replaces the numbers that pydantic writes for ``ser_json_inf_nan='constants'`` by their names."""
-    if isinstance(data, dict):
-        return {key: _with_finite_numbers(part) for key, part in data.items()}
-    if isinstance(data, list):
-        return list(map(_with_finite_numbers, data))
-    if isinstance(data, float) and not math.isfinite(data):
-        return "NaN" if math.isnan(data) else "Infinity" if data > 0 else "-Infinity"
-    return data

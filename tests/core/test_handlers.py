@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from tests.core.helpers import Logged, start, unchanged
 from workflow_core import Execution, ExecutionError, InvalidInput, On, S, Select, Workflow, handle_event, resume
@@ -213,6 +216,53 @@ def test_json_inputs_and_outputs() -> None:
     assert none.output_json("E", 5) == b"5"
     with pytest.raises(InvalidOutput, match="the handler of event 'E' returned what its annotation does not allow"):
         none.output_json("E", "five")
+
+
+class Written(BaseModel):
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+    ratio: float
+    other: int | None = None
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "text"),
+    [
+        (Written, Written(ratio=NAN), b'{"ratio":"NaN","other":null}'),
+        (Written, Written(ratio=-math.inf), b'{"ratio":"-Infinity","other":null}'),
+        (dict[str, Any], {"a": None, "NaN": 1.5}, b'{"a":null,"NaN":1.5}'),
+        (float | None, None, b"null"),
+        (Decimal, Decimal("NaN"), b'"NaN"'),
+    ],
+)
+def test_outputs_are_json_in_which_numbers_that_it_does_not_have_are_texts(
+    annotation: Any, value: Any, text: bytes
+) -> None:
+    assert returning(annotation).output_json("E", value) == text
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "said"),
+    [
+        (float, NAN, "it is nan. JSON has no such number: use None or a text"),
+        (list[float | None], [1.0, None, math.inf], "2 is inf"),
+        (Any, {"a": {"b": NAN}}, "a.b is nan"),
+        (dict[str, int], {json.loads('"\\ud800"'): 1}, "it contains '\\ud800', which is half of a character"),
+    ],
+)
+def test_outputs_that_json_does_not_have_are_refused(annotation: Any, value: Any, said: str) -> None:
+    with pytest.raises(InvalidOutput) as refused:
+        returning(annotation).output_json("E", value)
+    assert said in str(refused.value)
+
+
+def returning(annotation: Any) -> HandlerSignature:
+    def handler(w: Any): ...  # type: ignore[no-untyped-def]
+
+    handler.__annotations__["return"] = annotation
+    return signature(handler)
 
 
 def test_handlers_may_be_partials_callables_and_bound_methods() -> None:
