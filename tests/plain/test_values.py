@@ -27,6 +27,43 @@ REFUSED = {
         "for row in sorted(self.rows, key=lambda r: -r.id):\n    await self.work('w', row.id)\n    row.sent = True",
         "'for row' share an object with 'self.rows'",
     ),
+    "a field under another name": (
+        "tags = self.rows[0].tags\nawait self.work()\ntags += ['x']",
+        "'tags' shares an object with 'self.rows'",
+    ),
+    "a local under another name": (
+        "a = [1]\nb = a\nawait self.work()\nb += [2]\nself.say(a)",
+        "'b' shares an object with 'a'",
+    ),
+    "objects in a list": (
+        "rows = self.rows\nawait self.work()\nfor row in rows:\n    row.sent = True",
+        "'rows' shares an object with 'self.rows'",
+    ),
+    "objects in a list with their numbers": (
+        "rows = self.rows\nawait self.work()\nfor n, row in enumerate(rows):\n    row.sent = True",
+        "'rows' shares an object with 'self.rows'",
+    ),
+    "objects in a comprehension": (
+        "rows = self.rows\nawait self.work()\n[row.tags.append('x') for row in rows]",
+        "'rows' shares an object with 'self.rows'",
+    ),
+    "objects in a mapping": (
+        "rows = {row.id: row for row in self.rows}\nawait self.work()\nfor row in rows.values():\n    row.sent = True",
+        "'rows' shares an object with 'self.rows'",
+    ),
+    "an object that is found in a list": (
+        "rows = self.rows\nawait self.work()\nrow = next(r for r in rows if r.id == 2)\nrow.sent = True",
+        "'rows' shares an object with 'self.rows'",
+    ),
+    "an object that is found, and changed after the next await": (
+        "rows = self.rows\nawait self.work()\nrow = max(rows, key=lambda r: r.id)\nawait self.work().named('2')\n"
+        "row.sent = True",
+        "'rows' shares an object with 'self.rows'",
+    ),
+    "what is inside of a copy": (
+        "rows = [row.model_copy() for row in self.rows]\nawait self.work()\nfor row in rows:\n    row.tags += ['x']",
+        "'rows' shares an object with 'self.rows'",
+    ),
     "self": ("me = self\nawait self.work()\nself.say(me.a)", "the local 'me' cannot be stored"),
     "a generator": (
         "g = (i for i in self.items)\nawait self.work()\nself.say(list(g))",

@@ -12,7 +12,7 @@ changed in place, because a save may still refer to the old one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import is_dataclass
 from typing import Any, Final
@@ -25,7 +25,7 @@ from workflow_core.error_texts import field_texts
 from workflow_core.errors import ExecutionError, InvalidFields
 from workflow_core.execution import Thread
 from workflow_core.machine.state import MachineState
-from workflow_core.statements.inline import Local
+from workflow_core.statements.inline import ANY_DEPTH, Local
 from workflow_core.value_form import pack_untyped
 
 RETRIED_BYTES_MAX: Final = 100_000
@@ -108,7 +108,7 @@ def keep(machine: MachineState, thread: Thread) -> None:
     rest = machine.program.rests.get(thread.step)
     needed = () if rest is None else rest.kept
     for local in needed:
-        if local.is_changed and local.key in values:
+        if local.changes and local.key in values:
             _check_own(machine, local, values, needed)
     thread.locals = _packed(thread, values, needed)
 
@@ -116,7 +116,8 @@ def keep(machine: MachineState, thread: Thread) -> None:
 def _check_own(machine: MachineState, local: Local, values: dict[str, Any], needed: tuple[Local, ...]) -> None:
     """Refuses an object that code changes later, if it also belongs to a field or to another local: these would not
     change with the copy."""
-    own = {id(part) for part in _objects(values[local.key])}
+    value = values[local.key]
+    own = {id(part) for depth in local.changes for part in _objects_at(value, depth)}
     if not own:
         return
     fields = {f"self.{name}": value for name, value in vars(machine.workflow).items()}
@@ -135,21 +136,35 @@ def _check_own(machine: MachineState, local: Local, values: dict[str, Any], need
             )
 
 
+def _objects_at(value: Any, depth: int) -> Iterable[Any]:
+    """Returns the objects of a value that can be changed in place, at one depth or at any."""
+    if depth == ANY_DEPTH:
+        return _objects(value)
+    level = [value]
+    for _ in range(depth):
+        level = [inner for part in level for inner in _parts(part)]
+    return filter(_can_change, level)
+
+
 def _objects(value: Any) -> Iterator[Any]:
     """Yields the objects of a value that can be changed in place."""
+    if _can_change(value):
+        yield value
+    for part in _parts(value):
+        yield from _objects(part)
+
+
+def _can_change(value: Any) -> bool:
+    return isinstance(value, (Mapping, list, deque, set, BaseModel)) or is_dataclass(value)
+
+
+def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, Mapping):
-        yield value
-        for part in value.values():
-            yield from _objects(part)
-    elif isinstance(value, (list, deque, set, tuple)):
-        if not isinstance(value, tuple):
-            yield value
-        for part in value:
-            yield from _objects(part)
-    elif isinstance(value, BaseModel) or is_dataclass(value):
-        yield value
-        for part in vars(value).values() if hasattr(value, "__dict__") else ():
-            yield from _objects(part)
+        return value.values()
+    if isinstance(value, (list, deque, set, tuple)):
+        return value
+    is_object = isinstance(value, BaseModel) or is_dataclass(value)
+    return vars(value).values() if is_object and hasattr(value, "__dict__") else ()
 
 
 def _packed(thread: Thread, values: dict[str, Any], needed: tuple[Local, ...]) -> dict[str, Any]:

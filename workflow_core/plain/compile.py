@@ -9,12 +9,13 @@ from workflow_core.adapters import adapter_of
 from workflow_core.errors import DefinitionError
 from workflow_core.plain.copies import copied
 from workflow_core.plain.flow import check_assigned, find_live
+from workflow_core.plain.in_place import changed_in
 from workflow_core.plain.local_types import LocalTypes
 from workflow_core.plain.lower import Lowering
 from workflow_core.plain.parts import Frame
 from workflow_core.plain.scan import Scan
 from workflow_core.plain.source import plain_function
-from workflow_core.plain.stored import changed_keys, check_stored
+from workflow_core.plain.stored import check_stored
 from workflow_core.replacements import COMPILED
 from workflow_core.signatures import Annotations
 from workflow_core.statements.basic import Section
@@ -55,7 +56,7 @@ def compile_run(cls: type, run: Any, scope: Annotations) -> Section:
     find_live(parts)
     check_assigned(parts)
     check_stored(parts)
-    types = LocalTypes(scan, parts, lambda where, kind: adapter_of(where, kind, {}), changed_keys(parts))
+    types = LocalTypes(scan, parts, lambda where, kind: adapter_of(where, kind, {}), changed_in(parts))
     setattr(cls, COMPILED, frozenset(scan.sections))
     return Lowering(scan, types).section(parts)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -36,7 +36,7 @@ class LocalTypes:
     Args:
         reading: what the scan knows about types.
         adapter: returns the adapter of an annotation.
-        changed: the keys of the locals whose objects are changed in place after they were loaded.
+        changed: of which locals code changes objects in place, with their depths.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LocalTypes:
         reading: Reading,
         parts: list[Part],
         adapter: Callable[[str, Any], TypeAdapter[Any]],
-        changed: frozenset[str],
+        changed: Mapping[str, frozenset[int]],
     ) -> None:
         self._reading = reading
         self._adapter = adapter
@@ -158,7 +158,8 @@ class LocalTypes:
         has_default = default is not UNKNOWN
         former = self._former(key)
         default = default if has_default else None
-        return Local(key, form, has_default, default, key in self._changed, former, kind is UNKNOWN)
+        changes = self._changed.get(key, frozenset())
+        return Local(key, form, has_default, default, changes, former, kind is UNKNOWN)
 
     def _former(self, key: str) -> tuple[str, ...]:
         """Returns the keys that a local had before sections or steps were renamed."""

@@ -5,14 +5,11 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 
-from workflow_core.plain.flow import all_parts, keys_of, usage_of
+from workflow_core.errors import DefinitionError
+from workflow_core.plain.flow import all_parts
+from workflow_core.plain.in_place import changes_of, loaded_by
 from workflow_core.plain.parts import Code, Fork, Frame, Part, Wait
 from workflow_core.plain.usage import own_nodes
-
-_CHANGING = frozenset(
-    ("add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault")
-) | {"sort", "update"}
-"""Methods that change a list, a set or a mapping."""
 
 
 def check_stored(parts: Sequence[Part]) -> None:
@@ -31,17 +28,6 @@ def check_stored(parts: Sequence[Part]) -> None:
     for part in every:
         if isinstance(part, Code):
             _check_changes(part, aliases)
-
-
-def changed_keys(parts: Sequence[Part]) -> frozenset[str]:
-    """Returns the keys of the locals whose objects are changed in place by code that has loaded them."""
-    found: set[str] = set()
-    for part in all_parts(parts):
-        if isinstance(part, Code):
-            loaded = usage_of(part).reads
-            changed = {name for statement in part.statements for name in map(_changed, own_nodes(statement))}
-            found |= keys_of(part.frame, part.derived, changed & loaded)
-    return frozenset(found)
 
 
 def _check_kinds(frame: Frame, statement: ast.stmt, stored: set[str]) -> None:
@@ -74,37 +60,17 @@ def _aliases(frame: Frame, statement: ast.stmt) -> set[str]:
 
 def _check_changes(part: Code, aliases: set[str]) -> None:
     """Refuses changes of an object that was loaded from the stored locals, but belongs to a field."""
-    loaded = usage_of(part).reads
-    for statement in part.statements:
+    for statement, loaded, _ in loaded_by(part) if aliases else ():
         for node in own_nodes(statement):
-            name = _changed(node)
-            if name in loaded and part.frame.key(name) in aliases:
-                what = "an object that is computed before the await" if name.startswith(".") else repr(name)
-                raise (
-                    part.frame.source.mistake(
-                        node,
-                        f"{what} is stored while the instance sleeps, so this would change a copy",
-                        "Assign the result of the await to a local first, and use that.",
-                    )
-                    if name.startswith(".")
-                    else part.frame.source.mistake(
-                        node,
-                        f"{what} is stored while the instance sleeps, so this would change a copy",
-                        f"Write what {name!r} stands for, such as self.rows[0], or assign it again after the await.",
-                    )
-                )
+            for name, _ in changes_of(node) if not isinstance(node, ast.AugAssign) else ():  # mostly of a number
+                if name in loaded and part.frame.key(name) in aliases:
+                    raise _of_a_copy(part.frame, node, name)
 
 
-def _changed(node: ast.AST) -> str:
-    """Returns the variable whose object a node changes in place; empty if there is none."""
-    if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, (ast.Store, ast.Del)):
-        return _root(node)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGING:
-        return _root(node.func)
-    return ""
-
-
-def _root(node: ast.expr) -> str:
-    while isinstance(node, (ast.Attribute, ast.Subscript)):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
+def _of_a_copy(frame: Frame, node: ast.AST, name: str) -> DefinitionError:
+    what = repr(name)
+    fix = f"Write what {name!r} stands for, such as self.rows[0], or assign it again after the await."
+    if name.startswith("."):
+        what = "an object that is computed before the await"
+        fix = "Assign the result of the await to a local first, and use that."
+    return frame.source.mistake(node, f"{what} is stored while the instance sleeps, so this would change a copy", fix)

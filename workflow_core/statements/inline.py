@@ -12,6 +12,8 @@ from workflow_core.statements.local_keys import local_in_words
 from workflow_core.stored_parts import LeaveKind
 from workflow_core.value_form import ValueForm
 
+ANY_DEPTH = -1
+
 
 @record(frozen=True)
 class Local:
@@ -22,7 +24,8 @@ class Local:
         form: the form of its type; None: plain JSON.
         has_default: whether a thread that was saved without it has ``default``.
         former: the keys that it had before its section or its step was renamed.
-        is_changed: whether code changes its object in place after it was loaded.
+        changes: where in its object code changes an object in place after it was loaded: 0 is that itself, 1 what it
+            contains, and so on; ``ANY_DEPTH``: anywhere.
         is_untyped: whether nothing tells its type, so that it is stored as plain JSON.
     """
 
@@ -30,7 +33,7 @@ class Local:
     form: ValueForm | None
     has_default: bool = False
     default: Any = None
-    is_changed: bool = False
+    changes: frozenset[int] = frozenset()
     former: tuple[str, ...] = ()
     is_untyped: bool = False
 
