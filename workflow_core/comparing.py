@@ -256,8 +256,8 @@ def _fix(value: object) -> str:
         case datetime() | time():
             return "Convert it, for example with astimezone(UTC), and keep the name of the zone in a field of its own"
         case BaseModel():
-            return "Annotate the field with the class itself, or with a union of the classes that has a discriminator"
+            return "Annotate it with the class itself, or with a union of the classes that has a discriminator"
         case _ if isinstance(value, SECRETS):
-            return "Annotate the field with the type of the secret, without a serializer of your own"
+            return "Annotate it with the type of the secret, without a serializer of your own"
         case _:
-            return "Annotate the field with the type of the value, so that it can be restored from JSON"
+            return "Annotate it with the type of the value, so that it can be restored from JSON"

@@ -93,10 +93,19 @@ def test_any_collection_with_an_order_will_do(collection: Any, parallel: bool) -
 
 
 @pytest.mark.parametrize("parallel", [False, True])
-@pytest.mark.parametrize("wrong", [{"a"}, frozenset("a"), 3, None], ids=str)
-def test_what_has_no_order_is_an_error(wrong: Any, parallel: bool) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ({"a"}, "has no order"),
+        (frozenset("a"), "has no order"),
+        (3, "is no collection"),
+        (None, "is no collection"),
+    ],
+    ids=str,
+)
+def test_what_has_no_order_is_an_error(wrong: Any, what: str, parallel: bool) -> None:
     Flow = flow(ForEach("each", lambda w: wrong, SEE, parallel=parallel))  # noqa: N806
-    with pytest.raises(ExecutionError, match=r"ForEach 'each': its items are .*, which has no order. Return a list"):
+    with pytest.raises(ExecutionError, match=rf"ForEach 'each': its items are .*, which {what}. Return a list"):
         start(Flow)
 
 

@@ -63,7 +63,7 @@ def load(thread: Thread, local: Local) -> Any:
             fix = "Deploy the code that saved it again until the instance has passed this place"
         raise ExecutionError(
             f"the code reads {local.in_words}, which the thread {thread.id!r} does not have: it was saved by older "
-            f"code. {fix}"
+            f"code, or moved here. {fix}"
         )
     text = to_json(thread.locals[key])
     if local.form is None:

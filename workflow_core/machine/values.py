@@ -75,8 +75,10 @@ def items_of(machine: MachineState, thread: Thread, loop: Each | EachOp | ForkOp
         items = function(machine.workflow)
     if not isinstance(items, Iterator) or isgenerator(items):
         refuse_accident(items, f"the items of ForEach {loop.name!r}: its function")
-    if isinstance(items, (set, frozenset)) or not hasattr(items, "__iter__"):
-        raise ExecutionError(f"ForEach {loop.name!r}: its items are {items!r:.100}, which has no order. Return a list")
+    is_collection = hasattr(items, "__iter__")
+    if isinstance(items, (set, frozenset)) or not is_collection:
+        what = "which has no order" if is_collection else "which is no collection"
+        raise ExecutionError(f"ForEach {loop.name!r}: its items are {items!r:.100}, {what}. Return a list")
     return items if isinstance(items, Sequence) else list(items)
 
 
