@@ -64,6 +64,14 @@ REFUSED = {
         "rows = [row.model_copy() for row in self.rows]\nawait self.work()\nfor row in rows:\n    row.tags += ['x']",
         "'rows' shares an object with 'self.rows'",
     ),
+    "an object that is twice in a list": (
+        "rows = [[0]] * 2\nawait self.work()\nrows[0].append(1)\nself.say(rows)",
+        "the local 'rows' contains an object twice",
+    ),
+    "a list in itself": (
+        "x: list[Any] = []\nx.append(x)\nawait self.work()\nx.append(1)\nself.say(x)",
+        "the local 'x' contains an object twice",
+    ),
     "self": ("me = self\nawait self.work()\nself.say(me.a)", "the local 'me' cannot be stored"),
     "a generator": (
         "g = (i for i in self.items)\nawait self.work()\nself.say(list(g))",

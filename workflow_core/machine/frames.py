@@ -11,7 +11,7 @@ changed in place, because a save may still refer to the old one.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import is_dataclass
@@ -120,6 +120,12 @@ def _check_own(machine: MachineState, local: Local, values: dict[str, Any], need
     own = {id(part) for depth in local.changes for part in _objects_at(value, depth)}
     if not own:
         return
+    if any(count > 1 for part, count in Counter(map(id, _objects(value))).items() if part in own):
+        raise ExecutionError(
+            f"{local.in_words} {'contain' if local.is_hidden else 'contains'} an object twice, and code changes it "
+            f"after an await. Locals are stored by their values, so it would change in one place only. Put a copy in "
+            f"the other"
+        )
     fields = {f"self.{name}": value for name, value in vars(machine.workflow).items()}
     others = {
         other.key: values[other.key]
@@ -147,11 +153,17 @@ def _objects_at(value: Any, depth: int) -> Iterable[Any]:
 
 
 def _objects(value: Any) -> Iterator[Any]:
-    """Yields the objects of a value that can be changed in place."""
-    if _can_change(value):
-        yield value
-    for part in _parts(value):
-        yield from _objects(part)
+    """Yields the objects of a value that can be changed in place: one that is there twice is yielded twice, but what it
+    contains only once."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        part = waiting.pop()
+        if _can_change(part):
+            yield part
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+        waiting += _parts(part)
 
 
 def _can_change(value: Any) -> bool:
