@@ -171,6 +171,7 @@ REFUSED = {
     "a lambda with a parameter": ("await until(lambda w: w.a)", 0, "its lambda has parameters"),
     "an awaiting condition": ("await until(lambda: (await self.work()))", None, None),
     "an import that lives on": ("import json\nawait self.work()\njson.dumps(1)", 0, "the module 'json'"),
+    "a function for a step": ("await self.work(lambda: 1)", 0, "it is the argument 'n' of 'work'"),
     "a function that lives on": ("f = lambda: 1\nawait self.work()\nf()", 0, "a function cannot be stored"),
     "an alias that is changed": (
         "row = self.rows[0]\nawait self.work()\nrow['x'] = 1",

@@ -9,7 +9,8 @@ from workflow_core.errors import DefinitionError
 from workflow_core.plain.flow import all_parts
 from workflow_core.plain.in_place import changes_of, loaded_by
 from workflow_core.plain.parts import Code, Fork, Frame, Part, Wait
-from workflow_core.plain.usage import own_nodes
+from workflow_core.plain.usage import is_hidden, own_nodes
+from workflow_core.statements.local_keys import local_in_words
 
 
 def check_stored(parts: Sequence[Part]) -> None:
@@ -43,7 +44,10 @@ def _check_kinds(frame: Frame, statement: ast.stmt, stored: set[str]) -> None:
                 found = [(name, "a function", "Make it a method, or define it after the await.")]
         for name, what, fix in found:
             if frame.key(name) in stored:
-                reason = f"{what} cannot be stored while the instance sleeps, and a later line uses {name!r}"
+                use = f"a later line uses {name!r}"
+                if is_hidden(name):
+                    use, fix = f"it is {local_in_words(name)}", "Pass data, and choose the function where it is called."
+                reason = f"{what} cannot be stored while the instance sleeps, and {use}"
                 raise frame.source.mistake(node, reason, fix)
 
 
