@@ -210,6 +210,13 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_E}sync_pool.py", "DaemonThreads.shutdown", "call.future().cancel()"),
     ),
     GONE: (
+        (f"{_M}surroundings.py", "_check_former", 'raise _unknown(program, thread, f"{kind} {name!r}", name)'),
+        (
+            f"{_M}surroundings.py",
+            "_unknown",
+            'fix = f"Restore it, set renamed_from={name!r} on the statement that replaces it, or repair the instance"',
+        ),
+        (f"{_M}values.py", "Frame.error", "raise ExecutionError("),
         (f"{_E}operations.py", "_settle_if_known", "except UnknownStatement:"),
         (f"{_E}task_handler.py", "run_task", '_logger.exception("task to %s failed: %s", path, dict(body))'),
         (f"{_M}events.py", "accepted_by", "except KeyError:"),
@@ -259,8 +266,15 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_M}frames.py", "load", "try:"),
         (f"{_M}frames.py", "pack", "except (InvalidFields, PydanticSerializationError) as error:"),
         (f"{_M}frames.py", "keep", "_check_own(machine, local, values, needed)"),
-        (f"{_M}frames.py", "_check_own", "own = {id(part) for part in _objects(values[local.key])}"),
-        (f"{_M}frames.py", "_objects", "if isinstance(value, Mapping):"),
+        (f"{_M}frames.py", "_check_own", "value = values[local.key]"),
+        (f"{_M}frames.py", "_objects_at", "if depth == ANY_DEPTH:"),
+        (f"{_M}frames.py", "_objects", "waiting, seen = [value], set[int]()"),
+        (
+            f"{_M}frames.py",
+            "_can_change",
+            "return isinstance(value, (Mapping, list, deque, set, BaseModel)) or is_dataclass(value)",
+        ),
+        (f"{_M}frames.py", "_parts", "if isinstance(value, Mapping):"),
         (f"{_M}values.py", "Frame.pass_up", "parent = self._machine.execution.thread(self._thread.parent)"),
     ),
     TRANSACTIONAL: (
