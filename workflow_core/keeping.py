@@ -75,7 +75,7 @@ class _Float(Comparison):
 _FLOAT = _Float()
 
 
-@record(slots=True)
+@record()
 class _Model(Comparison):
     """An object whose class must be the annotated one, and the fields of which some are compared."""
 
@@ -110,7 +110,7 @@ class _Model(Comparison):
                 compare(part, getattr(other, name), (*path, name))
 
 
-@record(slots=True)
+@record()
 class _OpenModel(_Model):
     """A dataclass whose objects accept other attributes, which are not stored.
 
@@ -121,17 +121,16 @@ class _OpenModel(_Model):
     known: frozenset[str] = frozenset()
 
     def fits(self, value: Any) -> bool:
-        # Called without ``super``, because slots make a new class.
-        return _Model.fits(self, value) and value.__dict__.keys() <= self.known
+        return super().fits(value) and value.__dict__.keys() <= self.known
 
     def __call__(self, value: Any, other: Any, path: Path) -> None:
         if type(value) is self.cls and value.__dict__.keys() <= self.known:
-            _Model.__call__(self, value, other, path)
+            super().__call__(value, other, path)
         else:
             compare_values(value, other, path)
 
 
-@record(slots=True)
+@record()
 class _Collection(Comparison):
     """A collection that must be of exactly this class, because a load gives no subclass of it, such as ``defaultdict``.
 
@@ -190,7 +189,7 @@ class _Values(_Collection):
             item(part, other[key], (*path, str(key)))
 
 
-@record(slots=True)
+@record()
 class _Fixed(Comparison):
     """A tuple with a type for each item."""
 
@@ -211,7 +210,7 @@ class _Fixed(Comparison):
                 part(value[index], other[index], (*path, index))
 
 
-@record(slots=True)
+@record()
 class _Nullable(Comparison):
     """A value or None."""
 
@@ -230,7 +229,7 @@ class _Nullable(Comparison):
             changed(value, other, path)
 
 
-@record(slots=True)
+@record()
 class _Reference(Comparison):
     """A type that contains itself."""
 

@@ -46,7 +46,7 @@ class Annotations(typing.Protocol):
     ) -> Values: ...
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class HandlerSignature:
     """The types of an event handler.
 
@@ -180,13 +180,11 @@ def _takes_none(event: str) -> InvalidInput:
 class OfItem:
     """A function of the workflow that also receives the item of the ``ForEach`` around it."""
 
-    __slots__ = ("function",)
-
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
 
 
-@record(slots=True, eq=False)
+@record(eq=False)
 class OfFrame:
     """A function of the workflow and of the frame of a thread, made from the source of a plain definition.
 

@@ -30,7 +30,7 @@ LARGE_BYTES = 32_000
 """Of each list in a larger text that was stored, only the first error is made."""
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Packed:
     """A value as JSON.
 

@@ -250,9 +250,9 @@ def test_a_fake_reaches_each_place(name: str) -> None:
         if id(part) in seen or isinstance(part, (str, int, type, frozenset)) or part is None:
             return 0
         seen.add(id(part))
-        slots = [name for base in type(part).__mro__ for name in getattr(base, "__slots__", ())]
         inner = part.values() if isinstance(part, dict) else part if isinstance(part, tuple) else ()
-        attributes = (getattr(part, slot, None) for slot in slots if slot != "definition")
+        own = vars(part) if hasattr(part, "__dict__") and not callable(part) else {}
+        attributes = (value for name, value in own.items() if name != "definition")
         return sum(found(one, code, seen) for one in (*inner, *attributes))
 
     original, program = getattr(Uses, name), Uses.__program__

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workflow_core.wait_types import AnyWait
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class ActivitySpec:
     """How an activity is run; see ``workflow_core.statements.calls.Activity``."""
 
@@ -33,7 +33,7 @@ class ActivitySpec:
     heartbeat: timedelta | None
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class ChildSpec:
     """How a child is started; see ``workflow_core.statements.calls.Child``."""
 
@@ -44,7 +44,7 @@ class ChildSpec:
     cls: Any = None
 
 
-@record(slots=True, eq=False)
+@record(eq=False)
 class WhenCase:
     """A condition that a select waits for. Nothing is stored for it, so one that is added to a select counts for the
     threads that are parked there, too.
@@ -59,7 +59,7 @@ class WhenCase:
     entry: Instruction = field(init=False, repr=False)
 
 
-@record(slots=True, eq=False)
+@record(eq=False)
 class SelectCase:
     """One case that a select waits for.
 
@@ -96,7 +96,7 @@ class SelectCase:
         return self.wait_type.from_clients
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class ClientCase(SelectCase):
     """An event that clients send.
 
@@ -114,7 +114,7 @@ class ClientCase(SelectCase):
     verify: Verify | None = None
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class HandlerCase(ClientCase):
     """An event with an ``EventHandler`` object."""
 
@@ -123,7 +123,7 @@ class HandlerCase(ClientCase):
     event_handler: EventHandler
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class EventCase(ClientCase):
     """An event whose handler is a function of the workflow.
 
@@ -137,7 +137,7 @@ class EventCase(ClientCase):
     keywords: tuple[str, ...]
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class TimerCase(SelectCase):
     """A timeout, or the end of a sleep."""
 
@@ -146,7 +146,7 @@ class TimerCase(SelectCase):
     delay: Delay | OfItem
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class ResultCase(SelectCase):
     """The end of an activity or a child; ``handler`` is its ``then``."""
 
@@ -154,7 +154,7 @@ class ResultCase(SelectCase):
     keywords: tuple[str, ...] = ()
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class ActivityCase(ResultCase):
     """The end of an activity."""
 
@@ -163,7 +163,7 @@ class ActivityCase(ResultCase):
     activity: ActivitySpec
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class ChildCase(ResultCase):
     """The end of a child."""
 
@@ -172,7 +172,7 @@ class ChildCase(ResultCase):
     child: ChildSpec
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class SelectOp(Instruction):
     """Park the thread until one of ``cases`` happens.
 
@@ -185,7 +185,7 @@ class SelectOp(Instruction):
     events: tuple[tuple[str, bool], ...] | None = field(default=None, init=False, repr=False)
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class WatchOp(SelectOp):
     """If one of ``whens`` is true, continue there. Otherwise park the thread until one is, or one of ``cases``
     happens."""

@@ -25,7 +25,7 @@ Function = Callable[..., Any] | OfItem | OfFrame
 # --- the surroundings of an instruction ------------------------------------------------------
 
 
-@record(frozen=True, slots=True)
+@record(frozen=True)
 class Each:
     """A ``ForEach`` around an instruction; ``outer`` is the next ``ForEach`` around it."""
 
@@ -34,7 +34,7 @@ class Each:
     outer: Each | None
 
 
-@record(slots=True)
+@record()
 class Clause:
     """An ``except_`` section of a ``Try``. It begins at ``target``; ``entry`` is the instruction there.
 
@@ -53,7 +53,7 @@ class Clause:
     entry: Instruction = field(init=False, repr=False, compare=False)
 
 
-@record(slots=True)
+@record()
 class Guard:
     """The ``Try`` around an instruction; ``outer`` is the next ``Try`` around it. In the ``except_`` sections of the
     ``Try``, a guard without ``clauses`` takes its place.
@@ -83,7 +83,7 @@ class Guard:
 # --- instructions ----------------------------------------------------------------------------
 
 
-@record(slots=True, eq=False)
+@record(eq=False)
 class Instruction:
     """One instruction.
 
@@ -110,7 +110,7 @@ class Instruction:
     next: Instruction = field(init=False, repr=False)
 
 
-@record(slots=True, eq=False)
+@record(eq=False)
 class JumpOp(Instruction):
     """Continue at ``target``; ``other`` is the instruction there, set together with ``next``."""
 
@@ -118,28 +118,28 @@ class JumpOp(Instruction):
     other: Instruction = field(init=False, repr=False)
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class BranchOp(JumpOp):
     """Continue at ``target`` unless ``cond`` is true."""
 
     cond: Callable[..., Any]
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class BranchOfItemOp(JumpOp):
     """A ``BranchOp`` whose ``cond`` takes the item or the frame."""
 
     cond: OfItem | OfFrame
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class EachOp(JumpOp):
     """Take the next of ``items``; continue at ``target`` if there is none."""
 
     items: Function
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class StepOp(Instruction):
     """Park the thread: a step is due.
 
@@ -154,14 +154,14 @@ class StepOp(Instruction):
     timeout: timedelta | None
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class FrameStepOp(StepOp):
     """A ``StepOp`` whose ``action`` takes the frame."""
 
     action: OfFrame
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class CodeOp(Instruction):
     """Run code of a plain definition; it returns how it is left, None if it has run to its end.
 
@@ -173,14 +173,14 @@ class CodeOp(Instruction):
     exits: dict[LeaveKind, Instruction] = field(default_factory=dict, init=False, repr=False)
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class WaitForOp(Instruction):
     """Park the thread until ``cond`` is true."""
 
     cond: Function
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class DoOp(Instruction):
     """Call ``handler``, which changes the fields."""
 
@@ -188,7 +188,7 @@ class DoOp(Instruction):
     keywords: tuple[str, ...]
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class ForkOp(Instruction):
     """Start ``branches``, or the only branch once for each of ``items``, ``limit`` at a time; park the thread until all
     have ended."""
@@ -198,7 +198,7 @@ class ForkOp(Instruction):
     limit: int | None = None
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class RaceOp(ForkOp):
     """Start ``branches``. The first one to end cancels the others. When all have ended, call ``then``, if there is one.
 
@@ -212,36 +212,36 @@ class RaceOp(ForkOp):
     keywords: tuple[str, ...] = ()
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class GoOp(Instruction):
     """Start a thread at the entry with the name of the instruction."""
 
     id: str | Function | None
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class WithinOp(Instruction):
     """Start the timer of ``within``."""
 
     within: Guard = field(repr=False)
 
 
-@record(slots=True, eq=False)
+@record(eq=False)
 class WithoutOp(Instruction):
     """End the timer of the ``Within`` of that name: the thread leaves its section."""
 
 
-@record(slots=True, eq=False)
+@record(eq=False)
 class ExpireOp(Instruction):
     """The timer of the ``Within`` of that name has passed: end the thread, and let the one that it watches leave."""
 
 
-@record(slots=True, eq=False)
+@record(eq=False)
 class EndOp(Instruction):
     """End the thread."""
 
 
-@record(slots=True, eq=False)
+@record(eq=False)
 class OpenOp(Instruction):
     """Remove the data of an earlier visit to the statement from the thread.
 
@@ -255,7 +255,7 @@ class OpenOp(Instruction):
     covers: bool = False
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class FailOp(Instruction):
     """Fail with an ``error`` of that class and with ``message``."""
 
@@ -263,7 +263,7 @@ class FailOp(Instruction):
     error: type[Exception]
 
 
-@record(slots=True, eq=False, kw_only=True)
+@record(eq=False, kw_only=True)
 class LeaveOp(Instruction):
     """Leave a ``Try`` for the reason ``leave``: continue in the ``finally_`` section of ``crossed``."""
 
@@ -271,7 +271,7 @@ class LeaveOp(Instruction):
     crossed: Guard = field(repr=False)
 
 
-@record(slots=True, eq=False)
+@record(eq=False)
 class LeftOp(Instruction):
     """The end of the ``finally_`` section of ``name``: continue the exit that led into the section, if any.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from typing import Any
 
 from workflow_core.program.cases import ActivitySpec, ChildSpec, SelectCase, WhenCase
@@ -24,11 +23,10 @@ def places_of(
     found: list[Any] = list(code)
     seen = set(map(id, found))
     for part in found:  # grows while it is iterated over
-        for slot in _slots(part.__class__):
-            value = getattr(part, slot, None)
+        for attribute, value in vars(part).items():
             if id(value) in names:
                 for name in names[id(value)]:
-                    places[name].append((part, slot))
+                    places[name].append((part, attribute))
                 continue
             inner = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
             for other in inner:
@@ -36,8 +34,3 @@ def places_of(
                     seen.add(id(other))
                     found.append(other)
     return places
-
-
-@cache
-def _slots(cls: Any) -> tuple[str, ...]:
-    return tuple(name for base in cls.__mro__ for name in vars(base).get("__slots__", ()))
