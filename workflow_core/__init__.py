@@ -72,11 +72,11 @@ if TYPE_CHECKING:
         Switch,
         WaitFor,
         While,
-        Within,
     )
     from workflow_core.statements.failures import Fail, Try
     from workflow_core.statements.fanout import ForEach, Parallel, Race
     from workflow_core.statements.selects import Done, On, Select, Sleep, Timeout, When
+    from workflow_core.statements.within import Within
     from workflow_core.stored_parts import ErrorInfo, LeaveKind, WaitKind
     from workflow_core.wait_types import Teardown, Wait, WaitStatus
     from workflow_core.workflow import Workflow
@@ -255,11 +255,11 @@ _NAMES = {
         "Switch",
         "WaitFor",
         "While",
-        "Within",
     ),
     "statements.failures": ("Fail", "Try"),
     "statements.fanout": ("ForEach", "Parallel", "Race"),
     "statements.selects": ("Done", "On", "Select", "Sleep", "Timeout", "When"),
+    "statements.within": ("Within",),
     "stored_parts": ("ErrorInfo", "LeaveKind", "WaitKind"),
     "wait_types": ("Teardown", "Wait", "WaitStatus"),
     "workflow": ("Workflow",),

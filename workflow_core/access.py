@@ -16,7 +16,6 @@ from pydantic import AliasChoices, AliasPath, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import from_json
 
-from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import ERRORS_MAX, limited
 from workflow_core.errors import DefinitionError, InvalidInput, UnusableResult
 from workflow_core.principal import Action, Principal
@@ -143,6 +142,8 @@ def is_authorized(workflow: Authorizing, principal: Principal, action: Action, e
     answer: object = workflow.authorize(principal, action, event)
     if answer is None or answer is True or answer is False:
         return answer is not False
+    from workflow_core.accidents import refuse_accident  # only mistakes need it
+
     where = f"authorize of {type(workflow).__name__}"
     refuse_accident(answer, where)
     raise UnusableResult(f"{where} returned {answer!r:.60}. Return True, False or None")

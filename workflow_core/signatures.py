@@ -21,7 +21,6 @@ from workflow_core.adapters import JsonSchema, LateSchema, may_be_shown
 from workflow_core.defaults import check_parameter_default
 from workflow_core.error_texts import field_errors
 from workflow_core.errors import DefinitionError, InvalidInput, InvalidOutput
-from workflow_core.input_hints import for_the_value_itself
 from workflow_core.inputs import from_client, refuse_masks
 from workflow_core.outputs import output_text
 from workflow_core.records import record
@@ -147,6 +146,8 @@ class HandlerSignature:
             raise InvalidInput(f"event {name!r}", field_errors(error)) from None
 
     def _with_hint(self, errors: list[dict[str, Any]], sent: Any) -> list[dict[str, Any]]:
+        from workflow_core.input_hints import for_the_value_itself  # only errors need it
+
         return for_the_value_itself(errors, sent, self.parameter, self.input, self.input_schema)
 
     def _wants_some(self, errors: list[dict[str, Any]]) -> dict[str, Any]:

@@ -193,7 +193,7 @@ class ValueForm:
 
 
 class LateForm(ValueForm):
-    """A form that is made when it is first used, of a type that certainly has one."""
+    """A form that is made when it is first used."""
 
     def __init__(self, make: Callable[[], ValueForm]) -> None:
         self._make = make

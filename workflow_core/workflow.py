@@ -1,7 +1,5 @@
 """``Workflow``: the base class of workflows. It compiles the definition when a class is created."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -12,7 +10,6 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from workflow_core.access import Access, check_access, narrows_nothing
-from workflow_core.accidents import refuse_accident
 from workflow_core.adapters import JsonSchema, LateSchema, SchemaGenerator, adapter_of, certainly_has_schema
 from workflow_core.comparing import Changed
 from workflow_core.defaults import check_field_defaults
@@ -21,7 +18,7 @@ from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, N
 from workflow_core.field_checks import check_fields
 from workflow_core.garbage import no_collection
 from workflow_core.inputs import from_client
-from workflow_core.plain.run_method import plain_run
+from workflow_core.plain.methods import plain_run
 from workflow_core.plain.vocabulary import Method
 from workflow_core.principal import Action, Principal
 from workflow_core.program.compiler import compile_definition
@@ -32,8 +29,7 @@ from workflow_core.retry import Retry
 from workflow_core.search_fields import check_search_fields
 from workflow_core.signatures import is_async, parameters
 from workflow_core.statements.basic import Section
-from workflow_core.stored_schema import stored_schema
-from workflow_core.value_form import Packed, ValueForm, pack_untyped
+from workflow_core.value_form import LateForm, Packed, ValueForm, pack_untyped
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
@@ -191,6 +187,8 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
 
     def pack_result(self) -> Packed:
         """Like ``result_json``; also returns whether the result contains secrets."""
+        from workflow_core.accidents import refuse_accident  # here, because the definition of a workflow needs none
+
         cls = type(self)
         try:
             if "result" in cls.model_fields or not hasattr(self, "result"):
@@ -278,7 +276,8 @@ def _prepare(cls: type[Workflow], name: str | None, version: int | None) -> None
     type.__setattr__(cls, ANNOTATION_NAMES, surrounding_names(cls))
     where = f"workflow {cls.__workflow_name__!r}"
     if cls.__pydantic_complete__:  # also for an abstract class, whose fields can be dumped
-        cls.__form__, cls.__input_form__ = _form(where, cls, by_alias=False), _form(where, cls, by_alias=True)
+        cls.__form__ = _form(where, cls, by_alias=False)
+        cls.__input_form__ = LateForm(lambda: _form(where, cls, by_alias=True))
     generic = cls.__pydantic_generic_metadata__
     run = plain_run(cls)
     if name is None and not hasattr(cls, "definition") and run is None:
@@ -373,6 +372,8 @@ def _result_form(where: str, cls: type[Workflow], scope: Scope) -> ValueForm | N
 def _schema(where: str, cls: type[Workflow]) -> LateSchema:
     @cache
     def schema() -> JsonSchema:
+        from workflow_core.stored_schema import stored_schema  # here, because most definitions need none
+
         try:
             return stored_schema(cls)
         except (PydanticUserError, PydanticInvalidForJsonSchema, NameError) as error:

@@ -32,7 +32,7 @@ from workflow_core import (
 )
 from workflow_core.machine.frames import load
 from workflow_core.machine.renaming import rename
-from workflow_core.plain.run_method import plain_run
+from workflow_core.plain.methods import plain_run
 from workflow_core.program.cases import ActivityCase, HandlerCase, SelectOp, WatchOp
 from workflow_core.program.code import ForkOp, Instruction, StepOp, WaitForOp
 from workflow_core.program.program import Program

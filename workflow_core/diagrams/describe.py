@@ -10,11 +10,12 @@ from workflow_core.program.cases import ActivityCase, SelectOp
 from workflow_core.program.program import Program
 from workflow_core.statements.basic import Delay, Section, Statement
 from workflow_core.statements.calls import Activity, Child
-from workflow_core.statements.control import Branch, Do, Go, If, Step, Switch, WaitFor, While, Within
+from workflow_core.statements.control import Branch, Do, Go, If, Step, Switch, WaitFor, While
 from workflow_core.statements.failures import Except, Fail, Try
 from workflow_core.statements.fanout import ForEach, Parallel, Race
 from workflow_core.statements.inline import CallOf, Entry, Inline, Resting
 from workflow_core.statements.selects import Done, On, Select, SelectPart, Sleep, Timeout, When
+from workflow_core.statements.within import Within
 from workflow_core.times import rfc3339
 
 Node = dict[str, Any]

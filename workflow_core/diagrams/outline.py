@@ -15,7 +15,7 @@ from typing import Any
 
 from workflow_core.diagrams.describe import in_words, shown_delay
 from workflow_core.execution import is_hidden
-from workflow_core.plain.run_method import plain_run
+from workflow_core.plain.methods import plain_run
 from workflow_core.program.program import Program
 from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Part, Section, Statement

@@ -10,7 +10,7 @@ from typing import Any
 
 from workflow_core.errors import DefinitionError
 from workflow_core.events import ActivityContext, StepContext, event_mark
-from workflow_core.plain import activities, vocabulary
+from workflow_core.plain import vocabulary
 from workflow_core.plain.expressions import Expressions
 from workflow_core.plain.field_types import may_be_none, optional
 from workflow_core.plain.methods import method_of
@@ -20,7 +20,6 @@ from workflow_core.plain.syntax import assign, at, load
 from workflow_core.plain.usage import Usage
 from workflow_core.records import record
 from workflow_core.signatures import OfFrame, is_async
-from workflow_core.statements.calls import Activity
 from workflow_core.statements.control import Step
 
 Make = Callable[[ast.expr], OfFrame]
@@ -210,6 +209,10 @@ class Calls(Expressions):
     def _activity(
         self, frame: Frame, node: ast.Call, method: vocabulary.ActivityMethod[Any, Any, Any], owner: type | None
     ) -> Prepared:
+        # Imported here, because many definitions have no activity.
+        from workflow_core.plain import activities
+        from workflow_core.statements.calls import Activity
+
         name = self._take_name(frame, node, method.name)
         arguments = self._bound(frame, node, method.function, ActivityContext)
         prepared = Prepared(name, gives=arguments.hints.get("return", UNKNOWN))
@@ -351,11 +354,11 @@ def _action(
 def _unreplaced(cls: type, method: Any) -> Callable[..., None] | None:
     """Returns a check that nothing has replaced the method of a section since it was compiled. Classes of workflows
     refuse that themselves; None for their methods."""
-    own = [(base, name, value) for base in cls.__mro__ for name, value in vars(base).items()]
-    found = [part for part in own if method in (part[2], getattr(part[2], "function", None))]
-    if not found or isinstance(found[0][0], type(cls)):
+    own = ((base, name, value) for base in cls.__mro__ for name, value in vars(base).items())
+    found = next((part for part in own if method in (part[2], getattr(part[2], "function", None))), None)
+    if found is None or isinstance(found[0], type(cls)):
         return None
-    base, name, compiled = found[0]
+    base, name, compiled = found
 
     def check(workflow: Any) -> None:
         if vars(base).get(name) is not compiled:

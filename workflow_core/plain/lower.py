@@ -6,7 +6,7 @@ import ast
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workflow_core.error_texts import STORED, Place
 from workflow_core.errors import Failure
@@ -37,12 +37,14 @@ from workflow_core.plain.usage import LOCALS, Usage, every_node, is_hidden
 from workflow_core.signatures import OfFrame
 from workflow_core.statements.basic import Delay, Section, Statement
 from workflow_core.statements.control import Branch as IfBranch
-from workflow_core.statements.control import Break, Continue, Go, If, Return, While, Within
-from workflow_core.statements.failures import Try
-from workflow_core.statements.fanout import ForEach, Parallel, Race
+from workflow_core.statements.control import Break, Continue, Go, If, Return, While
 from workflow_core.statements.inline import CallOf, Entry, Inline, Local, Resting
 from workflow_core.statements.selects import Select
 from workflow_core.stored_parts import ErrorInfo, LeaveKind
+
+if TYPE_CHECKING:
+    from workflow_core.statements.failures import Try
+    from workflow_core.statements.within import Within
 
 _EXITS = {LeaveKind.BREAK: Break, LeaveKind.CONTINUE: Continue, LeaveKind.RETURN: Return}
 
@@ -91,9 +93,7 @@ class Lowering:
             case Called():
                 return CallOf(Section(self._body(part.body), prefix=part.name, renamed_from=part.renamed_from))
             case Fork():
-                branches = [Section(self._thread(part, branch)) for branch in part.branches]
-                fork = Race(part.name, *branches) if part.is_race else Parallel(part.name, *branches)
-                return Resting(fork, self._locals(part, part.live), part.place)
+                return self._fork(part)
             case Spawn():
                 id = None if part.id is None else self.expression(part, part.id)
                 return Go(part.name, *self._thread(part, part.body), id=id)
@@ -134,7 +134,18 @@ class Lowering:
         statements = {event: (code, *self._body(body)) for event, body in bodies.items()}
         return [Resting(with_bodies(select, statements), rest.locals, rest.place)]
 
+    # Many definitions need none of the following statements. Each is imported where it is made.
+
+    def _fork(self, part: Fork) -> Resting:
+        from workflow_core.statements.fanout import Parallel, Race
+
+        branches = [Section(self._thread(part, branch)) for branch in part.branches]
+        fork = Race(part.name, *branches) if part.is_race else Parallel(part.name, *branches)
+        return Resting(fork, self._locals(part, part.live), part.place)
+
     def _each(self, part: Each) -> Statement:
+        from workflow_core.statements.fanout import ForEach
+
         body = self._thread(part, part.body) if part.parallel else self._body(part.body)
         items = self.expression(part, part.items)
         if not part.parallel:
@@ -143,12 +154,16 @@ class Lowering:
         return Resting(made, self._locals(part, part.live), part.place)
 
     def _guarded(self, part: Guarded) -> Try:
+        from workflow_core.statements.failures import Try
+
         made = Try(part.name, *self._body(part.body))
         for handler in part.handlers:
             made = made.except_(handler.types, *self._body(handler.body), name=handler.name)
         return made if part.final is None else made.finally_(*self._body(part.final))
 
     def _limited(self, part: Limited) -> Within:
+        from workflow_core.statements.within import Within
+
         delay: Delay | None = constant_delay(part.frame.source, part.delay)
         if delay is None:
             keys = keys_of(part.frame, part.derived, Usage(part.frame.variables, [part.delay]).reads)

@@ -1,4 +1,4 @@
-"""Finds the methods that ``run`` calls."""
+"""Finds the methods of a workflow's class: ``run``, and those that it calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,21 @@ from typing import Any
 
 from workflow_core.events import EVENT_MARK, event_mark
 from workflow_core.plain.vocabulary import Method
-from workflow_core.replacements import originals
+from workflow_core.replacements import COMPILED, originals
+from workflow_core.signatures import is_async
+
+RUN = "run"
+
+
+def plain_run(cls: type) -> Any:
+    """Returns the method ``run`` of a workflow's class; None if its definition is explicit, or it has none."""
+    for base in cls.__mro__:
+        own = vars(base)
+        if "definition" in own and COMPILED not in own:  # a subclass may override what was compiled from run
+            return None
+        if RUN in own and (is_async(own[RUN]) or inspect.isasyncgenfunction(own[RUN])):
+            return own[RUN]
+    return None
 
 
 def method_of(cls: type, name: str) -> Any:

@@ -9,14 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any, Union, cast
 
 from workflow_core.events import OPERATIONS, EventMark, Selected, event_mark
-from workflow_core.plain import activities, vocabulary
+from workflow_core.plain import vocabulary
 from workflow_core.plain.calls import Calls, Make, Prepared
 from workflow_core.plain.methods import method_of
 from workflow_core.plain.parts import Code, Frame, Limited, Part
 from workflow_core.plain.source import UNKNOWN, constant_delay
 from workflow_core.plain.syntax import assign, at, load
 from workflow_core.statements.basic import Delay
-from workflow_core.statements.calls import Child
 from workflow_core.statements.control import WaitFor
 from workflow_core.statements.selects import On, Select, Sleep, Timeout
 
@@ -180,6 +179,10 @@ class Words(Calls):
         return parts
 
     def _child(self, frame: Frame, node: ast.Call) -> Prepared:
+        # Imported here, because many definitions have no child.
+        from workflow_core.plain.activities import taking
+        from workflow_core.statements.calls import Child
+
         workflow: Any = self.static(frame, node.args[0]) if len(node.args) == 1 else UNKNOWN
         if not hasattr(workflow, "__workflow_name__"):
             raise frame.source.mistake(
@@ -209,7 +212,7 @@ class Words(Calls):
                 workflow,
                 id=None if id is None else expression(id),
                 input=expression(given) if values else None,
-                then=None if is_detached else activities.taking(prepared.gives),
+                then=None if is_detached else taking(prepared.gives),
                 detached=is_detached,
             )
 

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from workflow_core.program.cases import ClientCase, EventCase, SelectOp, WatchOp
 from workflow_core.program.code import Each, EndOp, Guard, Instruction, JumpOp
 from workflow_core.program.names import Names
 from workflow_core.program.scope import Scope
 from workflow_core.records import record
-from workflow_core.statements.basic import Section
+from workflow_core.statements.basic import Section, Statement
 from workflow_core.statements.inline import Local
 from workflow_core.stored_parts import MAIN_THREAD, LeaveKind
 
@@ -219,3 +219,7 @@ class Assembly:
         while type(instruction := self.code[address]) is JumpOp:
             address = instruction.target
         return instruction
+
+
+Compilers = dict[type[Statement], Callable[[Assembly, Any], None]]
+"""The functions that compile each kind of statement."""

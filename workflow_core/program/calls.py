@@ -9,7 +9,7 @@ from workflow_core.adapters import schema_of
 from workflow_core.errors import DefinitionError
 from workflow_core.events import ActivityContext
 from workflow_core.fitting import fits, in_words
-from workflow_core.program.assembly import Assembly
+from workflow_core.program.assembly import Assembly, Compilers
 from workflow_core.program.cases import ActivityCase, ActivitySpec, ChildCase, ChildSpec, SelectOp
 from workflow_core.program.children import check_fields, result_schema
 from workflow_core.program.functions import function_of, handler_keywords, handler_of, signature_of, value_of
@@ -145,3 +145,6 @@ def _then(assembly: Assembly, kind: str, name: str, then: Callable[..., Any] | N
     where = f"then of {kind} {name!r}"
     signature = signature_of(assembly, where, then, "the workflow and at most the result")
     return {"handler": then, "signature": signature, "keywords": handler_keywords(assembly, where, then)}
+
+
+COMPILERS: Compilers = {Activity: call, Child: call}

@@ -1,7 +1,7 @@
 """Compiles a definition, once, into a ``Program``, and makes the checks that need the whole tree.
 
-Nothing here depends on an instance or runs anything. Each kind of statement is compiled by its own function, in the
-file of its topic; ``_COMPILED_BY`` lists them.
+Nothing here depends on an instance or runs anything. Each kind of statement is compiled by its own function, which the
+table ``COMPILERS`` in the file of its topic lists. A file is imported when a definition has a statement of its topic.
 
 Theory of operation:
 
@@ -32,21 +32,21 @@ Names, including their prefixes, are checked to be unique, because two rests wit
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from workflow_core.errors import DefinitionError
-from workflow_core.program import calls, control, failures, fanout, inline, selects, within
-from workflow_core.program.assembly import Assembly, Body
+from workflow_core.program.assembly import Assembly, Body, Compilers
 from workflow_core.program.code import EndOp
 from workflow_core.program.program import Program
 from workflow_core.program.scope import Scope
 from workflow_core.statements.basic import Section, Statement
-from workflow_core.statements.calls import Activity, Child
-from workflow_core.statements.control import Break, Continue, Do, Go, If, Return, Step, Switch, WaitFor, While, Within
-from workflow_core.statements.failures import Fail, Try
-from workflow_core.statements.fanout import ForEach, Parallel, Race
-from workflow_core.statements.inline import CallOf, Entry, Inline, Resting
-from workflow_core.statements.selects import Select, Sleep
+
+_TOPICS = {
+    f"workflow_core.statements.{topic}": f"workflow_core.program.{topic}"
+    for topic in ("calls", "control", "failures", "fanout", "inline", "selects", "within")
+}
+"""The file that compiles the statements of each file."""
 
 
 def compile_definition(workflow: str, definition: Any, scope: Scope, fields_version: int = 1) -> Program:
@@ -116,37 +116,17 @@ class _Compiler(Assembly):
     def _statement(self, statement: Statement) -> None:
         if isinstance(statement, Section):
             self.section(statement)
-        elif (compiled_by := _COMPILED_BY.get(type(statement))) is not None:
-            compiled_by(self, statement)
+        elif (compile := _compiler_of(type(statement))) is not None:
+            compile(self, statement)
         else:
             raise DefinitionError(
                 f"{statement!r}", "it is not a known statement", "Use the statements of workflow_core."
             )
 
 
-_COMPILED_BY: dict[type[Statement], Callable[[Assembly, Any], None]] = {
-    Step: control.step,
-    If: control.if_,
-    Switch: control.switch,
-    While: control.while_,
-    Break: control.break_or_continue,
-    Continue: control.break_or_continue,
-    Return: control.return_,
-    WaitFor: control.wait_for,
-    Do: control.do,
-    Go: control.go,
-    Select: selects.select,
-    Sleep: selects.sleep,
-    Activity: calls.call,
-    Child: calls.call,
-    Try: failures.try_,
-    Within: within.within,
-    Fail: failures.fail,
-    ForEach: fanout.for_each,
-    Parallel: fanout.parallel,
-    Race: fanout.race,
-    Inline: inline.inline,
-    Resting: inline.resting,
-    CallOf: inline.call_of,
-    Entry: inline.entry,
-}
+def _compiler_of(kind: type[Statement]) -> Callable[[Assembly, Any], None] | None:
+    """Returns the function that compiles a kind of statement; None if it is none of ours."""
+    if (topic := _TOPICS.get(kind.__module__)) is None:
+        return None
+    compilers: Compilers = import_module(topic).COMPILERS
+    return compilers.get(kind)

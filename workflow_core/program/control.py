@@ -7,7 +7,7 @@ from typing import Any
 
 from workflow_core.errors import DefinitionError, TimedOut
 from workflow_core.events import StepContext
-from workflow_core.program.assembly import Assembly, Called, Cleanup, Crossing, Loop, Timed
+from workflow_core.program.assembly import Assembly, Called, Cleanup, Compilers, Crossing, Loop, Timed
 from workflow_core.program.cases import TimerCase, WatchOp, WhenCase
 from workflow_core.program.code import (
     BranchOfItemOp,
@@ -208,3 +208,17 @@ def go(assembly: Assembly, statement: Go) -> None:
     name = assembly.name("Go", statement.name, statement.renamed_from)
     assembly.spawn(name, statement.body)
     assembly.emit(GoOp(name, id=value_of(assembly, "Go", name, statement.id, "id")))
+
+
+COMPILERS: Compilers = {
+    Step: step,
+    If: if_,
+    Switch: switch,
+    While: while_,
+    Break: break_or_continue,
+    Continue: break_or_continue,
+    Return: return_,
+    WaitFor: wait_for,
+    Do: do,
+    Go: go,
+}

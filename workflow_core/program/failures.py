@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from workflow_core.errors import DefinitionError, Failure
-from workflow_core.program.assembly import Assembly, Cleanup, Crossing
+from workflow_core.program.assembly import Assembly, Cleanup, Compilers, Crossing
 from workflow_core.program.code import Clause, FailOp, Guard, JumpOp, LeftOp, OpenOp
 from workflow_core.program.control import leave
 from workflow_core.program.functions import plain_handler, value_of
@@ -92,3 +92,6 @@ def _cleanup(assembly: Assembly, name: str, section: Section, crossing: Crossing
     ends = [assembly.emit(JumpOp())]
     left.exits.update({kind: leave(assembly, kind) for kind in crossing.exits})
     assembly.land(ends)
+
+
+COMPILERS: Compilers = {Try: try_, Fail: fail}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from workflow_core.errors import DefinitionError
-from workflow_core.program.assembly import Assembly, Loop
+from workflow_core.program.assembly import Assembly, Compilers, Loop
 from workflow_core.program.code import Each, EachOp, ForkOp, Function, JumpOp, OpenOp, RaceOp
 from workflow_core.program.functions import function_of, plain_handler
 from workflow_core.signatures import parameters
@@ -98,3 +98,6 @@ def _branch_names(assembly: Assembly, statement: Parallel | Race) -> tuple[str, 
         local, *former_names = dict.fromkeys(f"{name}[{mark}]" for name in names for mark in marks)
         result.append(assembly.name(f"branch of {type(statement).__name__}", local, tuple(former_names)))
     return tuple(result)
+
+
+COMPILERS: Compilers = {ForEach: for_each, Parallel: parallel, Race: race}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workflow_core.program.assembly import Assembly, Called
+from workflow_core.program.assembly import Assembly, Called, Compilers
 from workflow_core.program.cases import SelectOp
 from workflow_core.program.code import CodeOp, JumpOp
 from workflow_core.program.control import leave
@@ -43,3 +43,6 @@ def call_of(assembly: Assembly, statement: CallOf) -> None:
 
 def entry(assembly: Assembly, statement: Entry) -> None:
     assembly.entry_locals[assembly.thread] = statement.locals
+
+
+COMPILERS: Compilers = {Inline: inline, Resting: resting, CallOf: call_of, Entry: entry}

@@ -26,7 +26,6 @@ from workflow_core.program.code import (
     StepOp,
     WithinOp,
 )
-from workflow_core.program.places import places_of
 from workflow_core.records import record
 from workflow_core.statements.basic import Section
 from workflow_core.statements.inline import Local
@@ -153,6 +152,8 @@ class Program:
     @cached_property
     def _places(self) -> Mapping[str, list[tuple[object, str]]]:
         """Where the code contains each method. Only tests replace methods."""
+        from workflow_core.program.places import places_of
+
         return places_of(self.code, self.methods)
 
     def rebind(self, name: str, method: Callable[..., Any]) -> None:

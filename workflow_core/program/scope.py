@@ -18,7 +18,7 @@ from workflow_core.adapters import late_schema_of
 from workflow_core.errors import DefinitionError
 from workflow_core.replacements import is_watched, original, own_attributes
 from workflow_core.signatures import Values, unwrapped
-from workflow_core.value_form import ValueForm
+from workflow_core.value_form import LateForm, ValueForm
 
 
 class Scope:
@@ -106,7 +106,7 @@ class Scope:
         if key in self._values:
             return self._values[key]
         adapter, schema = late_schema_of(where, annotation, mode, names)
-        made = adapter, schema, ValueForm.of(adapter)
+        made = adapter, schema, LateForm(lambda: ValueForm.of(adapter))
         if key is not None:
             self._values[key] = made
         return made

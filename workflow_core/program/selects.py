@@ -6,8 +6,7 @@ from typing import Any
 
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EventHandler
-from workflow_core.program.assembly import Assembly
-from workflow_core.program.calls import result_case
+from workflow_core.program.assembly import Assembly, Compilers
 from workflow_core.program.cases import (
     ClientCase,
     EventCase,
@@ -58,6 +57,8 @@ def select(assembly: Assembly, statement: Select) -> None:
 def _case(assembly: Assembly, case: On | Timeout | Done, select: str) -> SelectCase:
     """Emits the beginning of a case that is not a condition, and returns the case."""
     if isinstance(case, Done):
+        from workflow_core.program.calls import result_case  # here, because few definitions need it
+
         compiled: SelectCase = result_case(assembly, case.work)
         compiled.target = len(assembly.code)
     elif isinstance(case, Timeout):
@@ -144,3 +145,6 @@ def _plain_event(assembly: Assembly, case: On, handler: Any) -> EventCase:
         handler=handler,
         keywords=handler_keywords(assembly, where, handler, is_sent=True),
     )
+
+
+COMPILERS: Compilers = {Select: select, Sleep: sleep}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from workflow_core.program.assembly import Assembly, Timed
+from workflow_core.program.assembly import Assembly, Compilers, Timed
 from workflow_core.program.cases import SelectOp, TimerCase
 from workflow_core.program.code import ExpireOp, Guard, JumpOp, WithinOp, WithoutOp
 from workflow_core.program.control import late
 from workflow_core.program.functions import value_of
 from workflow_core.signatures import OfFrame, OfItem
 from workflow_core.statements.basic import Delay
-from workflow_core.statements.control import Within
+from workflow_core.statements.within import Within
 
 
 def within(assembly: Assembly, statement: Within) -> None:
@@ -47,3 +47,6 @@ def _timer(instruction: SelectOp, delay: Delay | OfItem | OfFrame, assembly: Ass
     assembly.park(instruction)
     instruction.cases = {name: TimerCase(name, len(assembly.code), delay=delay)}
     assembly.emit(ExpireOp(name))
+
+
+COMPILERS: Compilers = {Within: within}

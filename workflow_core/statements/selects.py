@@ -6,7 +6,7 @@ They check only their own arguments; see ``workflow_core.statements.basic``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from workflow_core.access import check_role
 from workflow_core.callbacks import Verify
@@ -28,7 +28,9 @@ from workflow_core.statements.basic import (
     make_body,
     set_attributes,
 )
-from workflow_core.statements.calls import Activity, Child
+
+if TYPE_CHECKING:
+    from workflow_core.statements.calls import Activity, Child
 
 INPUT_BYTES_MAX = 1_000_000
 """The most bytes that any client's input may have, whatever the settings and the definition say."""
@@ -203,6 +205,8 @@ class Done(Part):
     body: Section
 
     def __init__(self, name: str, work: Activity | Child, *statements: Statement) -> None:
+        from workflow_core.statements.calls import Activity, Child
+
         check_name(self, name)
         where = f"Done {name!r}"
         if not isinstance(work, Activity | Child):
