@@ -9,9 +9,9 @@ called; the others, and what ``fields`` returns, are made when they are first re
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields, replace
-from functools import partial
+from functools import cache, partial
 from types import MemberDescriptorType, MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,47 +30,54 @@ def _record(
 ) -> Callable[[type[_T]], Any]:
     """Like ``dataclass`` with these arguments. Annotations must be texts. A class with ``slots`` is created twice, as
     by ``dataclass``, so only those have them of which there are many objects."""
+    shared, late = _attributes(eq, frozen, init, slots)
+
+    def decorate(cls: Any) -> Any:
+        own = vars(cls)
+        names = [name for name, text in cls.__annotations__.items() if not text.startswith("ClassVar[")]
+        defaults = {name: own[name] for name in names if name in own}
+        if slots:
+            cls = _with_slots(cls, names)
+        else:
+            for name, default in defaults.items():
+                if isinstance(default, Field):
+                    delattr(cls, name)
+        cls.__record__ = names, defaults, kw_only
+        for name, value in shared.items():
+            if name not in own:
+                setattr(cls, name, value)
+        for name, (kind, compute) in late.items():
+            if name not in own:
+                setattr(cls, name, kind(cls, name, compute))
+        return cls
+
+    return decorate
+
+
+@cache
+def _attributes(
+    eq: bool, frozen: bool, init: bool, slots: bool
+) -> tuple[dict[str, Any], dict[str, tuple[type[_Late], Callable[[Any], Any]]]]:
+    """Returns the attributes that classes with these arguments share, and those that are made late for each of them."""
     shared: dict[str, Any] = {"__dataclass_params__": _FROZEN if frozen else _MUTABLE}
     shared |= {"__repr__": _repr, "__replace__": _replace}
     if frozen:
         shared |= {"__setattr__": _refuse, "__delattr__": _refuse}
         if slots:
             shared |= {"__getstate__": _values, "__setstate__": _set_values}
-    late: dict[str, Callable[[Any], Any]] = {"__dataclass_fields__": _fields, "__match_args__": _match_args}
+    late: dict[str, Any] = {"__dataclass_fields__": (_Late, _fields), "__match_args__": (_Late, _match_args)}
     if eq:
         shared |= {} if frozen else {"__hash__": None}
-        late |= {"__eq__": _eq} | ({"__hash__": _hash} if frozen else {})
-
-    def decorate(cls: Any) -> Any:
-        own = vars(cls)
-        names = [name for name, text in cls.__annotations__.items() if not text.startswith("ClassVar[")]
-        defaults = {name: own[name] for name in names if name in own}
-        made = {**shared, **{name: _Late(compute) for name, compute in late.items()}}
-        if init:
-            made["__init__"] = _LateInit(_init)
-        added = {name: value for name, value in made.items() if name not in own}
-        added["__record__"] = names, defaults, kw_only
-        return _with_slots(cls, names, added) if slots else _with(cls, defaults, added)
-
-    return decorate
+        late |= {"__eq__": (_Late, _eq)} | ({"__hash__": (_Late, _hash)} if frozen else {})
+    if init:
+        late["__init__"] = _LateInit, _init
+    return shared, late
 
 
-def _with(cls: Any, defaults: Mapping[str, Any], added: Mapping[str, Any]) -> Any:
-    """Adds attributes to a class."""
-    for name, default in defaults.items():
-        if isinstance(default, Field):
-            delattr(cls, name)
-    for name, value in added.items():
-        setattr(cls, name, value)
-        if isinstance(value, _Late):
-            value.__set_name__(cls, name)
-    return cls
-
-
-def _with_slots(cls: Any, names: list[str], added: Mapping[str, Any]) -> Any:
-    """Returns a class with slots for the attributes with these names, and with others."""
+def _with_slots(cls: Any, names: list[str]) -> Any:
+    """Returns a class with slots for the attributes with these names."""
     inherited = {name for base in cls.__mro__[1:] for name in vars(base).get("__slots__", ())}
-    namespace = {**added, **vars(cls), "__slots__": tuple(name for name in names if name not in inherited)}
+    namespace = {**vars(cls), "__slots__": tuple(name for name in names if name not in inherited)}
     for name in ("__dict__", "__weakref__", *names):
         namespace.pop(name, None)
     made = type(cls)(cls.__name__, cls.__bases__, namespace)
@@ -106,11 +113,8 @@ _KIND: Any = fields(_Frozen)[0]._field_type  # type: ignore[attr-defined]
 class _Late:
     """An attribute of a class that is computed when it is first read."""
 
-    def __init__(self, compute: Callable[[Any], Any]) -> None:
-        self._compute = compute
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._owner, self._name = owner, name
+    def __init__(self, owner: type, name: str, compute: Callable[[Any], Any]) -> None:
+        self._owner, self._name, self._compute = owner, name, compute
 
     def __get__(self, instance: object, cls: type | None = None) -> Any:
         value = self._compute(self._owner)
@@ -118,7 +122,7 @@ class _Late:
         return MethodType(value, instance) if instance is not None and callable(value) else value
 
 
-_SHARED_CALLS_MAX = 16
+_SHARED_CALLS_MAX = 40
 """How many objects of a class the shared ``__init__`` makes before that of the class is compiled."""
 
 
@@ -174,8 +178,11 @@ def _values_of(cls: type) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[st
         passed = dict(zip(positional, args, strict=False)) | given
         if len(passed) != len(args) + len(given) or not required <= passed.keys() <= parameters:
             return None
-        made = {name: factory() for name, factory in factories.items() if name not in passed}
-        return defaults | made | passed
+        values = defaults | passed
+        for name, factory in factories.items():
+            if name not in passed:
+                values[name] = factory()
+        return values
 
     return values
 
