@@ -40,11 +40,11 @@ from google.cloud.firestore import AsyncClient, AsyncDocumentReference  # noqa: 
 from pizza import PizzaOrder  # noqa: E402
 
 from cloud_adapter.clock import SystemClock  # noqa: E402
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE  # noqa: E402
 from cloud_adapter.engine.engine import Engine  # noqa: E402
 from cloud_adapter.ports import Task  # noqa: E402
 from cloud_adapter.queues.local import LocalQueue  # noqa: E402
 from cloud_adapter.stores.firestore.store import FirestoreStore  # noqa: E402
+from cloud_adapter.variables import FIRESTORE_EMULATOR_VARIABLE  # noqa: E402
 from tests.firestore_emulator import running  # noqa: E402
 
 RATIO_MAX = 1.2

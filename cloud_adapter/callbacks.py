@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlencode
 
 from cloud_adapter.errors import InvalidCredential, SettingsError
+from cloud_adapter.settings import NEW_KEY
 from workflow_core import Callback
 from workflow_core.times import rfc3339
 
@@ -36,24 +37,6 @@ PARAMETER = "callback"
 """The query parameter with the token."""
 
 INVALID = "this callback URL is not valid: use it exactly as it was given"
-
-KEY_BYTES_MIN = 32
-NEW_KEY = "make one with `gorchestrate secret-key`"
-
-
-def key_of(text: str, name: str = "the key") -> bytes:
-    """Returns a key from its text.
-
-    Raises:
-        ValueError: it is not base64, or too short. The message does not contain it.
-    """
-    try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except ValueError:
-        key = b""
-    if len(key) < KEY_BYTES_MIN:
-        raise ValueError(f"{name} is not {KEY_BYTES_MIN} bytes or more in URL-safe base64: {NEW_KEY}")
-    return key
 
 
 class KeyRing(Protocol):

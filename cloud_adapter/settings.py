@@ -1,24 +1,25 @@
 """The settings, read from the environment and validated once at the start."""
 
+import base64
 import os
 import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from cloud_adapter.callbacks import key_of
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.options import EngineOptions
 from cloud_adapter.request_rate import RequestRate
 from cloud_adapter.store_settings import IndexSettings, SecretSettings, listed_keys
-from cloud_adapter.variables import PREFIX
+from cloud_adapter.variables import FIRESTORE_EMULATOR_VARIABLE, PREFIX, TASKS_EMULATOR_VARIABLE
 from workflow_core.statements.selects import INPUT_BYTES_MAX
+
+if TYPE_CHECKING:
+    from cloud_adapter.options import EngineOptions
 
 ON_CLOUD_RUN = "K_SERVICE"
 """Cloud Run sets this variable."""
@@ -34,6 +35,24 @@ LAZY_SECONDS_MIN = 300
 """The shortest time after which timers may be lazy: recovery creates their tasks two minutes ahead."""
 LAZY_SECONDS_MAX = 1_000_000_000
 """The longest one, about 30 years. Times far beyond cannot be added to a date."""
+
+KEY_BYTES_MIN = 32
+NEW_KEY = "make one with `gorchestrate secret-key`"
+
+
+def key_of(text: str, name: str = "the key") -> bytes:
+    """Returns a key from its text.
+
+    Raises:
+        ValueError: it is not base64, or too short. The message does not contain it.
+    """
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        key = b""
+    if len(key) < KEY_BYTES_MIN:
+        raise ValueError(f"{name} is not {KEY_BYTES_MIN} bytes or more in URL-safe base64: {NEW_KEY}")
+    return key
 
 
 class Settings(SecretSettings, IndexSettings):
@@ -123,8 +142,10 @@ class Settings(SecretSettings, IndexSettings):
         """The keys in ``callback_keys``."""
         return [key_of(key) for key in listed_keys(self.callback_keys.get_secret_value())]
 
-    def options(self) -> EngineOptions:
+    def options(self) -> "EngineOptions":
         """Returns the settings of the engine."""
+        from cloud_adapter.options import EngineOptions  # here, because the start does not need it
+
         return EngineOptions(
             lease=timedelta(seconds=self.lease_seconds),
             max_wait=timedelta(seconds=self.max_wait_seconds),

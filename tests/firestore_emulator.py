@@ -17,8 +17,8 @@ from typing import NoReturn
 
 import pytest
 
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.sockets import free_ports
+from cloud_adapter.variables import FIRESTORE_EMULATOR_VARIABLE
 
 RULES = Path(__file__).parents[1] / "deploy" / "firestore.rules"
 START_SECONDS_MAX = 90.0

@@ -40,7 +40,6 @@ from cloud_adapter.cli.instances import WorkflowName
 from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.cli.packaged_files import SAMPLE
 from cloud_adapter.cli.projects import TemplateName
-from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.hosting.dev_server import open_server, prefer_latency, running
 from cloud_adapter.hosting.local_issuer import running_issuer
@@ -54,7 +53,7 @@ from cloud_adapter.observability import logs
 from cloud_adapter.settings import LAZY_SECONDS_MAX, Settings
 from cloud_adapter.sockets import listen
 from cloud_adapter.token_issuer import TokenIssuer
-from cloud_adapter.variables import PREFIX
+from cloud_adapter.variables import PREFIX, TASKS_EMULATOR_VARIABLE
 from workflow_core import WorkflowError
 from workflow_core.diagrams import outline
 from workflow_core.printable import escaped

@@ -8,10 +8,10 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloud_adapter.callbacks import KEY_BYTES_MIN, Callbacks, KeyRing, Keys, key_of
+from cloud_adapter.callbacks import Callbacks, KeyRing, Keys
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.ports import Clock
-from cloud_adapter.settings import Settings
+from cloud_adapter.settings import KEY_BYTES_MIN, Settings, key_of
 
 
 class KeyFile:

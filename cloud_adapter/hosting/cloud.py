@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.codecs.chain import codec_of
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.engine.registry import by_name
 from cloud_adapter.engine.sync_pool import SyncPools
@@ -18,6 +17,7 @@ from cloud_adapter.hosting.callback_keys import callbacks
 from cloud_adapter.hosting.unencrypted import check_secrets
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.settings import Settings
+from cloud_adapter.variables import FIRESTORE_EMULATOR_VARIABLE
 from workflow_core import Workflow
 
 if TYPE_CHECKING:

@@ -18,11 +18,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE, TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.sockets import free_ports, listen
 from cloud_adapter.store_settings import NO_KEYS
-from cloud_adapter.variables import SECRET_KEYS_VARIABLE
+from cloud_adapter.variables import FIRESTORE_EMULATOR_VARIABLE, SECRET_KEYS_VARIABLE, TASKS_EMULATOR_VARIABLE
 
 PROJECT = "demo-gorchestrate"
 LOCATION = "local"

@@ -15,7 +15,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_adapter.errors import SettingsError
-from cloud_adapter.hosting.warm_up import WarmUp
 from cloud_adapter.settings import ON_CLOUD_RUN, Settings
 from cloud_adapter.variables import PREFIX
 from workflow_core import Workflow
@@ -23,6 +22,7 @@ from workflow_core.garbage import no_collection
 
 if TYPE_CHECKING:
     from cloud_adapter.hosting.runtimes import Runtime, RuntimeFactory
+    from cloud_adapter.hosting.warm_up import WarmUp
     from cloud_adapter.http.auth import OidcVerifier
     from cloud_adapter.http.authentication import Authentication
     from cloud_adapter.http.authenticators.login import Login
@@ -94,7 +94,7 @@ class Service:
         self._make_runtime = runtime
         self._flush = flush_telemetry
         self._settings = Settings.load()
-        self._warm = WarmUp()
+        self._warm: WarmUp | None = None
         self._verifier: OidcVerifier | None = None
         self._runtime: Runtime | None = None
         self._context = copy_context()
@@ -123,12 +123,14 @@ class Service:
         if self._settings.backend != "cloud":
             return
         with no_collection():
+            from cloud_adapter.hosting.warm_up import WarmUp
             from cloud_adapter.http.authenticators.iap import Iap
             from cloud_adapter.http.authenticators.oidc import Oidc
 
             keys = [each.keys for each in self.authentication.authenticators if isinstance(each, Oidc | Iap)]
             if self._settings.worker_auth == "oidc":
                 keys.append(self._worker_verifier().keys)
+            self._warm = self._warm or WarmUp()
             self._warm.run([each.prefetch for each in keys])
             for workflow in self.workflows:
                 _ = workflow.__program__.version  # makes the schemas of its events
@@ -219,7 +221,7 @@ class Service:
         if self._make_runtime is None and self._settings.backend == "cloud":
             from cloud_adapter.hosting.cloud import CloudRuntime
 
-            credentials = self._warm.credentials
+            credentials = None if self._warm is None else self._warm.credentials
             return CloudRuntime(self.workflows, self._settings, internal=self.internal, credentials=credentials)
         if self._make_runtime is None:
             from cloud_adapter.hosting.runtimes import runtime_for

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.hosting.garbage import collect_rarely
+from cloud_adapter.variables import FIRESTORE_EMULATOR_VARIABLE
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials

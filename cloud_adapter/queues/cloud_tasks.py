@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError, Unavailable
 from cloud_adapter.ports import LONG, Clock, Task
 from cloud_adapter.queues.bodies import encoded_body
 from cloud_adapter.queues.cloud_task import CloudTask
 from cloud_adapter.queues.rules import DEADLINE_MAX, DEADLINE_MIN, SCHEDULE_AHEAD_MAX, TASK_NAME
+from cloud_adapter.variables import TASKS_EMULATOR_VARIABLE
 from workflow_core.records import record
 
 if TYPE_CHECKING:

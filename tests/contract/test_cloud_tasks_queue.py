@@ -26,13 +26,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cloud_adapter.clock import SystemClock
-from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.errors import InvalidRequest, SettingsError, TooLarge, Unavailable
 from cloud_adapter.ports import LONG, Clock, Task, TaskQueue
 from cloud_adapter.queues import cloud_tasks_client
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.queues.cloud_tasks_client import CloudTasksClient
 from cloud_adapter.tasks_emulator import Emulator, serve
+from cloud_adapter.variables import TASKS_EMULATOR_VARIABLE
 from gorchestrate.testing.clock import ManualClock
 from tests.contract.queue_contract import NO_NAMES, QueueContract, QueueHarness, Receiver, task
 from tests.emulator.harness import QUEUE, a_client, advance, until

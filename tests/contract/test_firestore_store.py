@@ -25,7 +25,6 @@ from google.cloud.firestore import DELETE_FIELD
 from pydantic_core import to_json
 
 from cloud_adapter.document import DOCUMENT_BYTES_MAX, Instance, encode
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.errors import (
     Conflict,
     DamagedDocument,
@@ -50,6 +49,7 @@ from cloud_adapter.stores.firestore.documents import (
 )
 from cloud_adapter.stores.firestore.queries import EXECUTIONS_PER_CALL
 from cloud_adapter.stores.firestore.store import DELETES_PER_COMMIT, FirestoreStore
+from cloud_adapter.variables import FIRESTORE_EMULATOR_VARIABLE
 from tests.contract.keys_contract import KeysContract
 from tests.contract.store_contract import (
     NOW,

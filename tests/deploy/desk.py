@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
+from cloud_adapter.variables import FIRESTORE_EMULATOR_VARIABLE
 from tests.deploy.fake_google import PROJECT_NUMBER, FakeGoogle, Request
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -24,9 +24,9 @@ import pytest
 
 from cloud_adapter.codecs.fernet import FernetCodec
 from cloud_adapter.document import Instance
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.settings import Settings
 from cloud_adapter.stores.firestore.store import FirestoreStore
+from cloud_adapter.variables import FIRESTORE_EMULATOR_VARIABLE
 from tests.deploy.desk import (
     API,
     API_ACCOUNT,

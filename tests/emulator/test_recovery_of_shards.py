@@ -9,7 +9,6 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from cloud_adapter.clock import SystemClock
-from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.http.auth import OidcVerifier
 from cloud_adapter.http.worker import create_worker
@@ -17,6 +16,7 @@ from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.stores.firestore.shards import Shards
 from cloud_adapter.stores.firestore.store import FirestoreStore
 from cloud_adapter.tasks_emulator import serve
+from cloud_adapter.variables import TASKS_EMULATOR_VARIABLE
 from tests.emulator.harness import QUEUE, until
 from tests.engine.harness import ManualQueue
 from tests.http_target import asgi_server

@@ -15,7 +15,6 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud_adapter.clock import SystemClock
-from cloud_adapter.emulators import TASKS_EMULATOR_VARIABLE
 from cloud_adapter.engine import recent_sessions
 from cloud_adapter.engine.engine import Engine
 from cloud_adapter.http.auth import OidcVerifier
@@ -23,6 +22,7 @@ from cloud_adapter.http.worker import create_worker
 from cloud_adapter.queues.cloud_tasks import CloudTasksQueue, TaskTarget
 from cloud_adapter.stores.firestore.store import FirestoreStore
 from cloud_adapter.tasks_emulator import serve
+from cloud_adapter.variables import TASKS_EMULATOR_VARIABLE
 from tests.emulator.harness import QUEUE, until
 from tests.firestore_client import RecordingClient
 from tests.firestore_client import Send as SendRpc

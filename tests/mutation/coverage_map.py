@@ -14,7 +14,7 @@ from pathlib import Path
 
 from coverage import CoverageData
 
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
+from cloud_adapter.variables import FIRESTORE_EMULATOR_VARIABLE
 from tests.mutation.recording import SECONDS_FILE
 
 ROOMS = ("workflow_core/machine", "cloud_adapter/engine", "cloud_adapter/stores", "cloud_adapter/queues")

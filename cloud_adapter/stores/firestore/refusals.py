@@ -18,8 +18,8 @@ from google.api_core.exceptions import (
 from google.auth.exceptions import GoogleAuthError
 
 from cloud_adapter.document import InboxEntry, Instance
-from cloud_adapter.emulators import FIRESTORE_EMULATOR_VARIABLE
 from cloud_adapter.errors import Unavailable
+from cloud_adapter.variables import FIRESTORE_EMULATOR_VARIABLE
 from workflow_core import InvalidFields
 
 _FIXES: dict[type[Exception], str] = {
