@@ -6,7 +6,7 @@ names to nodes, for example of fields. This module does not depend on what is lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import SchemaSerializer
@@ -16,6 +16,7 @@ Schema = Mapping[str, Any]
 NO_NODES = frozenset(("cls", "metadata", "config", "default", "expected", "members", "serialization"))
 """Parts of a node that contain no nodes that are validated."""
 
+_CONTAINERS = (dict, list, tuple)
 _COLLECTIONS = frozenset(("list", "set", "frozenset", "tuple", "dict"))
 
 FROM_THE_SCHEMA: dict[str, Any] = (
@@ -31,10 +32,11 @@ def is_node(schema: Schema) -> bool:
     return isinstance(schema.get("type"), str)
 
 
-def parts(schema: Any) -> Iterable[Any]:
+def parts(schema: Any) -> Sequence[Any]:
     """Returns the direct parts of a node, a mapping or a list that may be or contain nodes."""
     if isinstance(schema, dict):
-        return [part for key, part in schema.items() if key not in NO_NODES] if is_node(schema) else schema.values()
+        hidden = NO_NODES if is_node(schema) else ()
+        return [part for key, part in schema.items() if isinstance(part, _CONTAINERS) and key not in hidden]
     return schema if isinstance(schema, (list, tuple)) else ()
 
 
@@ -45,7 +47,7 @@ def nodes(schema: Any) -> Iterator[Schema]:
         part = waiting.pop()
         if isinstance(part, dict):
             yield part
-        waiting += reversed([inner for inner in parts(part) if isinstance(inner, (dict, list, tuple))])
+        waiting += reversed(parts(part))
 
 
 def stopping(schema: Any) -> Any:

@@ -39,7 +39,7 @@ _STOPPED: Error = {
 _NO_JSON = "json_invalid"
 
 # The end is optional, so that a text that does not end is not searched again from each of its escaped quotes.
-_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_TEXT = rb'(?s)"(?:[^"\\]++|\\.)*+"?'
 
 
 def from_client(what: str, body: bytes | str, form: ValueForm, **options: Any) -> Any:
@@ -84,7 +84,7 @@ def values_in(body: bytes | str) -> int:
     text = body.encode(errors="replace") if isinstance(body, str) else body
     if _separators(text) <= VALUES_OF_ALL_ERRORS:
         return _separators(text)
-    return _separators(_TEXT.sub(b"", text))
+    return _separators(re.sub(_TEXT, b"", text))
 
 
 def _separators(text: bytes) -> int:
@@ -122,7 +122,7 @@ def _error(path: Path, message: str, type: str) -> Error:
 
 # --- repeated keys ---------------------------------------------------------------------------
 
-_STRING = re.compile(rb'"([^"]*)"\s*(:?)')
+_STRING = rb'"([^"]*)"\s*(:?)'
 """A string of a JSON text without escapes, and the colon after it if it is a key."""
 
 
@@ -139,7 +139,7 @@ def refuse_repeated_keys(what: str, body: bytes | str) -> None:
     if b"{" not in text:
         return
     if b"\\" not in text:
-        keys = [string for string, colon in _STRING.findall(text) if colon]
+        keys = [string for string, colon in re.findall(_STRING, text) if colon]
         if len(keys) == len(set(keys)):
             return
     with suppress(ValueError):  # such as an integer of more digits than Python reads

@@ -12,9 +12,8 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from workflow_core.plain.copies import copied
 from workflow_core.plain.source import Source
-from workflow_core.plain.syntax import at, finish
+from workflow_core.plain.syntax import at, copied, finish
 from workflow_core.plain.usage import LOCALS
 from workflow_core.stored_parts import LeaveKind
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from workflow_core.adapters import adapter_of
 from workflow_core.errors import DefinitionError
-from workflow_core.plain.copies import copied
 from workflow_core.plain.flow import check_assigned, find_live
 from workflow_core.plain.in_place import changed_in
 from workflow_core.plain.local_types import LocalTypes
@@ -16,6 +15,7 @@ from workflow_core.plain.parts import Frame
 from workflow_core.plain.scan import Scan
 from workflow_core.plain.source import plain_function
 from workflow_core.plain.stored import check_stored
+from workflow_core.plain.syntax import copied
 from workflow_core.replacements import COMPILED
 from workflow_core.signatures import Annotations
 from workflow_core.statements.basic import Section

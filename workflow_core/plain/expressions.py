@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from workflow_core.plain import vocabulary
-from workflow_core.plain.copies import copied
 from workflow_core.plain.flow import all_parts
 from workflow_core.plain.parts import RESULT, Branch, Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
-from workflow_core.plain.syntax import assign, at, load
+from workflow_core.plain.syntax import assign, at, copied, load
 from workflow_core.plain.usage import COMPREHENSIONS, CONSTANT, after_first_items, inner_nodes, own_nodes
 
 _LABEL_CHARS = 60

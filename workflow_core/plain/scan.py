@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import Any
 
 from workflow_core.plain import vocabulary
-from workflow_core.plain.copies import copied
 from workflow_core.plain.field_types import UNCHANGING, field_type
 from workflow_core.plain.parts import (
     NOW,
@@ -32,7 +31,16 @@ from workflow_core.plain.parts import (
     Part,
 )
 from workflow_core.plain.source import UNKNOWN, source_of
-from workflow_core.plain.syntax import assign, at, escapes_of, load, noting_breaks, replace_bare_raise, with_escapes
+from workflow_core.plain.syntax import (
+    assign,
+    at,
+    copied,
+    escapes_of,
+    load,
+    noting_breaks,
+    replace_bare_raise,
+    with_escapes,
+)
 from workflow_core.plain.threads import Threads
 from workflow_core.plain.usage import Usage, every_node, is_read_outside, own_nodes
 from workflow_core.retry import check_error_types

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from workflow_core.errors import DefinitionError
-from workflow_core.plain.copies import copied
+from workflow_core.plain.syntax import copied
 from workflow_core.records import record
 
 UNKNOWN = object()

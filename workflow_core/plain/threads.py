@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from workflow_core.plain import vocabulary
 from workflow_core.plain.calls import Prepared
-from workflow_core.plain.copies import copied
 from workflow_core.plain.flow import keys_of
 from workflow_core.plain.parts import RESULT, Code, Derived, Each, Fork, Frame, Part, Spawn
-from workflow_core.plain.syntax import assign, at, load
+from workflow_core.plain.syntax import assign, at, copied, load
 from workflow_core.plain.usage import Usage
 from workflow_core.plain.words import Words
 

@@ -9,7 +9,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    overload,
+)
 
 from workflow_core.errors import DefinitionError
 from workflow_core.events import EVENT_MARK, ActivityContext, EventMark, Selected, StepContext
@@ -27,11 +39,43 @@ F = TypeVar("F", bound=Callable[..., Any])
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+if TYPE_CHECKING:
 
-class HasResult(Protocol[R_co]):
-    """A workflow whose instances have a result of their own."""
+    class HasResult(Protocol[R_co]):
+        """A workflow whose instances have a result of their own."""
 
-    def result(self) -> R_co: ...
+        def result(self) -> R_co: ...
+
+    class _SectionDecorator(Protocol):
+        def __call__(
+            self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /
+        ) -> SectionMethod[S, P, T]: ...
+
+    class _StepDecorator(Protocol):
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, StepContext, P], Coroutine[Any, Any, T]], /
+        ) -> StepMethod[S, P, T]: ...
+        @overload
+        def __call__(self, function: Callable[Concatenate[S, StepContext, P], T], /) -> StepMethod[S, P, T]: ...
+        @overload
+        def __call__(self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> StepMethod[S, P, T]: ...
+        @overload
+        def __call__(self, function: Callable[Concatenate[S, P], T], /) -> StepMethod[S, P, T]: ...
+
+    class _ActivityDecorator(Protocol):
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, ActivityContext, P], Coroutine[Any, Any, T]], /
+        ) -> ActivityMethod[S, P, T]: ...
+        @overload
+        def __call__(self, function: Callable[Concatenate[S, ActivityContext, P], T], /) -> ActivityMethod[S, P, T]: ...
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /
+        ) -> ActivityMethod[S, P, T]: ...
+        @overload
+        def __call__(self, function: Callable[Concatenate[S, P], T], /) -> ActivityMethod[S, P, T]: ...
 
 
 class Call(Awaitable[T]):
@@ -164,36 +208,6 @@ def section(function: Any = None, /, **options: Any) -> Any:
         renamed_from: see ``S``.
     """
     return _decorate(SectionMethod, function, options)
-
-
-class _SectionDecorator(Protocol):
-    def __call__(self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> SectionMethod[S, P, T]: ...
-
-
-class _StepDecorator(Protocol):
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[S, StepContext, P], Coroutine[Any, Any, T]], /
-    ) -> StepMethod[S, P, T]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[S, StepContext, P], T], /) -> StepMethod[S, P, T]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> StepMethod[S, P, T]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[S, P], T], /) -> StepMethod[S, P, T]: ...
-
-
-class _ActivityDecorator(Protocol):
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[S, ActivityContext, P], Coroutine[Any, Any, T]], /
-    ) -> ActivityMethod[S, P, T]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[S, ActivityContext, P], T], /) -> ActivityMethod[S, P, T]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, T]], /) -> ActivityMethod[S, P, T]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[S, P], T], /) -> ActivityMethod[S, P, T]: ...
 
 
 def _decorate(kind: type[Any], function: Any, options: dict[str, Any]) -> Any:
