@@ -3,10 +3,8 @@
 ``pizza_explicit.py`` has the same program as a tree of statements.
 """
 
-from __future__ import annotations
-
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
@@ -91,13 +89,13 @@ class PizzaOrder(Workflow, name="pizza"):
         return {"customer": principal.id} if _is_only_customer(principal) else None
 
     @event("AddToCart", role="customer")
-    def add_to_cart(self, pizza: Pizza) -> PizzaOrder:
+    def add_to_cart(self, pizza: Pizza) -> Self:
         """Adds a line to the cart. Returns the order."""
         self.cart.append(pizza)
         return self
 
     @event("EmptyCart", role="customer")
-    def empty_cart(self) -> PizzaOrder:
+    def empty_cart(self) -> Self:
         """Removes everything from the cart. Returns the order."""
         self.cart.clear()
         return self
@@ -114,7 +112,7 @@ class PizzaOrder(Workflow, name="pizza"):
         self.status = "timed out"
 
     @event("ConfirmOrder", role="manager")
-    def confirm(self, confirmation: Confirmation) -> PizzaOrder:
+    def confirm(self, confirmation: Confirmation) -> Self:
         """Confirms the order and sets its price. Returns the order."""
         self.manager = confirmation.manager
         self.amount = confirmation.amount
