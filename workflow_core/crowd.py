@@ -27,20 +27,33 @@ _WAITING = ThreadStatus.WAITING
 class Crowd(list[Thread]):
     """A list of threads that knows which of them may move without an event."""
 
-    __slots__ = ("_awake", "_places")
+    __slots__ = ("_awake", "_is_ordered", "_places")
 
     def __init__(self, threads: Iterable[Thread] = ()) -> None:
         super().__init__(threads)
         self._awake: dict[str, Thread] | None = None
+        self._is_ordered = True
         self._places: dict[str, int] = {}
 
     def awake(self) -> list[Thread]:
-        """Returns the threads that may move without an event, in their order."""
+        """Returns the threads that may move without an event, in their order.
+
+        While the branches of a parallel loop start, all are awake: then this is called for each of them, and must take
+        little longer than a look at each thread.
+        """
         if self._awake is None:
             self._places = {thread.id: place for place, thread in enumerate(self)}
-            self._awake = {thread.id: thread for thread in self}
-        self._awake = {id: thread for id, thread in self._awake.items() if not _only_waits(thread)}
-        return sorted(self._awake.values(), key=lambda thread: self._places[thread.id])
+            self._awake, self._is_ordered = {thread.id: thread for thread in self}, True
+        for id in [id for id, thread in self._awake.items() if thread.status is _WAITING and _only_waits(thread)]:
+            del self._awake[id]
+        if not self._is_ordered:
+            self._awake = dict(sorted(self._awake.items(), key=lambda entry: self._places[entry[0]]))
+            self._is_ordered = True
+        return list(self._awake.values())
+
+    def unordered(self) -> Iterable[Thread]:
+        """Returns the threads that may move without an event, and others, in any order."""
+        return self if self._awake is None else self._awake.values()
 
     def lone(self) -> Thread | None:
         """Returns the thread that may move without an event if there is only one. It may still wait for an event."""
@@ -53,13 +66,15 @@ class Crowd(list[Thread]):
     def woken(self, thread: Thread) -> None:
         """Reports that a thread no longer waits."""
         if self._awake is not None and thread.id in self._places:
+            self._is_ordered = self._is_ordered and thread.id in self._awake
             self._awake[thread.id] = thread
 
     def append(self, thread: Thread) -> None:
         """Adds a thread, which counts as awake."""
         self._places[thread.id] = len(self)
         super().append(thread)
-        self.woken(thread)
+        if self._awake is not None:
+            self._awake[thread.id] = thread
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return list, (list(self),)
@@ -83,11 +98,18 @@ for _name in (
 
 
 def _only_waits(thread: Thread) -> bool:
-    if thread.status is not _WAITING or not thread.waits:
+    """Whether a waiting thread waits for events, and for nothing else."""
+    waits = thread.waits
+    if not waits or type(waits[-1]) is not EventWait:  # a timeout mostly comes last
         return False
-    return all(type(wait) is EventWait and not wait.buffered for wait in thread.waits)
+    return all(type(wait) is EventWait and not wait.buffered for wait in waits)
 
 
 def awake(threads: list[Thread]) -> Iterable[Thread]:
     """Returns the threads that may move without an event, in their order, and others."""
     return threads.awake() if type(threads) is Crowd else active(threads)
+
+
+def unordered(threads: list[Thread]) -> Iterable[Thread]:
+    """Returns the threads that may move without an event, and others, in any order."""
+    return threads.unordered() if type(threads) is Crowd else active(threads)

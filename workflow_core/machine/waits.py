@@ -18,7 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from workflow_core.crowd import Crowd, awake
+from workflow_core.crowd import Crowd, unordered
 from workflow_core.errors import DefinitionError
 from workflow_core.events import stable_key
 from workflow_core.execution import Execution, Status, Thread, ThreadStatus
@@ -227,7 +227,7 @@ def rest(thread: Thread) -> None:
 def summarize(execution: Execution) -> None:
     """Sets the status of the instance: running if any thread can move, otherwise waiting."""
     status = _IDLE
-    for thread in awake(execution.threads):
+    for thread in unordered(execution.threads):
         if thread.status is not _WAITING:
             status = _RUNNING
             break
