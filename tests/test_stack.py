@@ -70,12 +70,15 @@ def place(module: str) -> tuple[int, str]:
     raise AssertionError(f"{module} stands nowhere in the stack")
 
 
-GRAPH = {module: set(imports(path)) for module, path in MODULES.items() if module not in FRONT_DOORS}
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    """What each module imports. Parsing them all takes seconds, which no other process of the tests should wait for."""
+    return {module: set(imports(path)) for module, path in MODULES.items() if module not in FRONT_DOORS}
 
 
-@pytest.mark.parametrize("module", GRAPH)
-def test_imports_point_down(module: str) -> None:
-    for other in GRAPH[module]:
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in FRONT_DOORS])
+def test_imports_point_down(graph: dict[str, set[str]], module: str) -> None:
+    for other in graph[module]:
         if other in FRONT_DOORS:
             assert module.partition(".")[0] != other.partition(".")[0], f"{module} imports its own front door, {other}"
             continue
@@ -84,26 +87,26 @@ def test_imports_point_down(module: str) -> None:
         assert below > level or other_room == room, f"{module} imports {other}, which stands beside it"
 
 
-def test_there_is_no_cycle() -> None:
+def test_there_is_no_cycle(graph: dict[str, set[str]]) -> None:
     try:
-        TopologicalSorter(GRAPH).prepare()
+        TopologicalSorter(graph).prepare()
     except CycleError as error:
         raise AssertionError(f"these import each other: {' <- '.join(error.args[1])}") from None
 
 
-def test_the_core_imports_nothing_of_the_adapter() -> None:
-    for module, others in GRAPH.items():
+def test_the_core_imports_nothing_of_the_adapter(graph: dict[str, set[str]]) -> None:
+    for module, others in graph.items():
         if module.startswith("workflow_core"):
             assert not [other for other in others if other.startswith("cloud_adapter")], module
 
 
-def test_nothing_in_a_deployment_issues_tokens() -> None:
-    users = {module for module, others in GRAPH.items() if "cloud_adapter.token_issuer" in others}
+def test_nothing_in_a_deployment_issues_tokens(graph: dict[str, set[str]]) -> None:
+    users = {module for module, others in graph.items() if "cloud_adapter.token_issuer" in others}
     cli, emulator = "cloud_adapter.cli.", "cloud_adapter.tasks_emulator."
     assert {module for module in users if not module.startswith((cli, emulator))} == {
         "cloud_adapter.hosting.local_issuer"
     }
-    starters = {module for module, others in GRAPH.items() if "cloud_adapter.hosting.local_issuer" in others}
+    starters = {module for module, others in graph.items() if "cloud_adapter.hosting.local_issuer" in others}
     assert starters == {"cloud_adapter.cli.main"}, "only the demo starts it"
 
 
