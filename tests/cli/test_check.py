@@ -209,15 +209,21 @@ def test_the_default_source(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (0, "main.py compiles: door\n")
 
 
-@pytest.mark.parametrize(
-    "against", ["nothing.db", "./nothing", "Project", "orders/db", "a-project/x", "", "a-project/"]
-)
-def test_what_is_no_store(good: Path, tmp_path: Path, against: str) -> None:
-    ended = run("check", str(good), "--against", against, cwd=tmp_path)
+def test_what_is_no_store(good: Path, tmp_path: Path) -> None:
+    ended = run("check", str(good), "--against", "nothing.db", cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"unknown store {against}: it is neither a file nor a Firestore project" in ended.stderr
+    assert "unknown store nothing.db: it is neither a file nor a Firestore project" in ended.stderr
     assert "PROJECT/DATABASE" in ended.stderr
     assert not (tmp_path / "nothing.db").exists()
+
+
+@pytest.mark.parametrize("against", ["./nothing", "Project", "orders/db", "a-project/x", "", "a-project/"])
+def test_what_names_no_store(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, against: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["check", str(good), "--against", against])
+    assert isinstance(result.exception, SettingsError)
+    assert f"unknown store {against}: it is neither a file nor a Firestore project" in str(result.exception)
+    assert {path.name for path in tmp_path.iterdir()} <= {good.name, "__pycache__"}
 
 
 def test_a_file_that_is_no_database(good: Path) -> None:
@@ -226,9 +232,13 @@ def test_a_file_that_is_no_database(good: Path) -> None:
     assert "is not a SQLite database" in ended.stderr
 
 
-@pytest.mark.parametrize("arguments", [["nowhere.py"], ["--against"], ["--jason"]])
-def test_wrong_usage(arguments: list[str]) -> None:
-    assert run("check", *arguments).returncode == 2
+def test_a_source_that_is_not_there() -> None:
+    assert run("check", "nowhere.py").returncode == 2
+
+
+@pytest.mark.parametrize("argument", ["--against", "--jason"])
+def test_wrong_usage(argument: str) -> None:
+    assert CliRunner().invoke(app, ["check", argument]).exit_code == 2
 
 
 @pytest.mark.parametrize("name", ["my-project", "my-project/(default)", "my-project/orders", "example.com:my-project"])

@@ -39,18 +39,28 @@ OPERATIONS = [
 _numbers = itertools.count()
 
 
+@pytest.fixture(scope="module")
+def schemas(attacked: Attacked) -> dict[type[Workflow], Any]:
+    """The documents of the running application, each read once for all of its operations."""
+    url = f"{attacked.url}/swagger"
+    return {cls: schemathesis.openapi.from_url(f"{url}/{cls.__workflow_name__}") for cls in (Store, PizzaOrder)}
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["fits", "does not fit"])
 @pytest.mark.parametrize(
     ("workflow", "path", "method"), OPERATIONS, ids=[f"{method} {path}" for _, path, method in OPERATIONS]
 )
 def test_generated_requests(
-    attacked: Attacked, workflow: type[Workflow], path: str, method: str, mode: GenerationMode
+    attacked: Attacked,
+    schemas: dict[type[Workflow], Any],
+    workflow: type[Workflow],
+    path: str,
+    method: str,
+    mode: GenerationMode,
 ) -> None:
-    name = workflow.__workflow_name__
-    schema = schemathesis.openapi.from_url(f"{attacked.url}/swagger/{name}")
-    operation: Any = schema[path][method]
+    operation = schemas[workflow][path][method]
     id = f"generated-{next(_numbers)}"
-    attacked.http.create(f"/wf/{name}/{id}")
+    attacked.http.create(f"/wf/{workflow.__workflow_name__}/{id}")
 
     @attack()
     @given(case=operation.as_strategy(generation_mode=mode), to_mine=st.booleans())
