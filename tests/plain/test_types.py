@@ -30,38 +30,47 @@ def check(folder: Path, *command: str) -> str:
     return checked.stdout + checked.stderr
 
 
-def mypy(folder: Path, file: str) -> str:
+def mypy(folder: Path) -> str:
     cache = ROOT / ".mypy_cache" / "plain"
-    return check(folder, "mypy", "--strict", "--config-file=", f"--cache-dir={cache}", file)
+    files = sorted(path.name for path in folder.glob("*.py"))
+    return check(folder, "mypy", "--strict", "--config-file=", f"--cache-dir={cache}", *files)
 
 
-def pyright(folder: Path, file: str) -> str:
-    options = {"include": [file], "typeCheckingMode": "strict", "extraPaths": [str(ROOT)]}
+def pyright(folder: Path) -> str:
+    options = {"include": ["*.py"], "typeCheckingMode": "strict", "extraPaths": [str(ROOT)]}
     (folder / "pyrightconfig.json").write_text(json.dumps(options))
     return check(folder, "pyright", "--project", str(folder), "--pythonpath", sys.executable)
 
 
-CHECKERS = pytest.mark.parametrize("checker", [mypy, pyright], ids=["mypy", "pyright"])
+@pytest.fixture(scope="module", params=[mypy, pyright], ids=["mypy", "pyright"])
+def printed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a type checker prints of all files: it reads the library for seconds, so it is started once."""
+    folder = tmp_path_factory.mktemp("types")
+    for name in (*RIGHT, *WRONG):
+        (folder / name).with_suffix(".py").write_text((HERE / name).read_text())
+    text: str = request.param(folder)
+    return text
 
 
-@CHECKERS
+def lines_of(printed: str, name: str) -> set[int]:
+    """The lines of a file in which something was found."""
+    return {int(line) for line in re.findall(rf"\b{Path(name).stem}\.py:(\d+)", printed)}
+
+
 @pytest.mark.parametrize("name", RIGHT)
-def test_results_are_inferred(tmp_path: Path, checker: object, name: str) -> None:
-    assert callable(checker)
-    (tmp_path / "right.py").write_text((HERE / name).read_text())
-    out = checker(tmp_path, "right.py")
-    assert "error" not in out.replace("0 errors", ""), out
+def test_results_are_inferred(printed: str, name: str) -> None:
+    assert lines_of(printed, name) == set(), printed
 
 
-@CHECKERS
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_calls_are_found(tmp_path: Path, checker: object, name: str) -> None:
-    assert callable(checker)
-    text = (HERE / name).read_text()
-    (tmp_path / "wrong.py").write_text(text)
-    out = checker(tmp_path, "wrong.py")
-    expected = {number for number, line in enumerate(text.splitlines(), 1) if line.endswith("# wrong")}
-    assert {int(found) for found in re.findall(r"wrong\.py:(\d+)", out)} == expected, out
+def test_wrong_calls_are_found(printed: str, name: str) -> None:
+    lines = enumerate((HERE / name).read_text().splitlines(), 1)
+    expected = {number for number, line in lines if line.endswith("# wrong")}
+    assert lines_of(printed, name) == expected, printed
+    # Each file is checked, and there are no mistakes but those.
+    assert re.search(
+        r"Found \d+ errors in 2 files \(checked 4 source files\)|^\d+ errors, 0 warnings", printed, re.MULTILINE
+    )
 
 
 def test_the_typed_workflows_compile() -> None:
