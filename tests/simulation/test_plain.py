@@ -16,7 +16,7 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.world import World
 from workflow_core.machine import frames
 
-CHUNKS = 24
+CHUNKS = 12
 SEEDS = 6
 
 

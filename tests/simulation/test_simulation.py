@@ -14,18 +14,21 @@ from tests.simulation.bugs import applied
 from tests.simulation.definitions import LATER
 from tests.simulation.failures import first_failure, run, shrink, trace
 from tests.simulation.faults import FAULTS
+from tests.simulation.finding import TRIED
 from tests.simulation.scenario import Scenario
 
 ROOT = Path(__file__).parents[2]
 CHUNKS = 20
 SEEDS = 10
-MEETING = (98, 104, 112, 54, 9, 90, 197, 28, 137)
+MEETING = (50, 51, 54, 71, 112, 118, 124, 137, 143, 159, 176, 180, 188)
 """Seeds whose runs together meet all that a run can meet. It takes more of them after a change of what is drawn."""
 
 
 @pytest.mark.parametrize("chunk", [0, *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in range(1, CHUNKS))])
 def test_the_promises_hold(chunk: int) -> None:
-    failure = first_failure(range(chunk * SEEDS, (chunk + 1) * SEEDS))
+    """The slow tests leave out the seeds that are run by the slow tests of the bugs."""
+    seeds = range(chunk * SEEDS, (chunk + 1) * SEEDS)
+    failure = first_failure(seed for seed in seeds if not chunk or seed not in TRIED)
     assert failure is None, f"python -m tests.simulation --seed {failure.scenario.seed}: {failure.error}"
 
 
