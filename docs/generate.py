@@ -187,11 +187,11 @@ def python_errors() -> str:
     for name in sorted(_public()):
         value = getattr(gorchestrate, name)
         if isinstance(value, type) and issubclass(value, WorkflowError):
-            base = value.__bases__[0].__name__
+            bases = [f"`{base.__name__}`" for base in value.__bases__ if base is not Exception]
             rows.append(
                 (
                     f"`{name}`",
-                    "" if base == "Exception" else f"`{base}`",
+                    ", ".join(bases),
                     str(STATUS.get(value, "")),
                     first_sentence(value),
                 )

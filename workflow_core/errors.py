@@ -83,8 +83,9 @@ class Failure(TerminalError):
     """Raised by a ``Fail`` statement."""
 
 
-class TimedOut(WorkflowError):
-    """A step or an activity exceeded its ``timeout``, or an activity sent no heartbeat. It is retried."""
+class TimedOut(WorkflowError, TimeoutError):
+    """A step or an activity exceeded its ``timeout``, or an activity sent no heartbeat. It is retried. The end of a
+    block with a ``timeout`` raises it, too."""
 
 
 class ChildFailed(TerminalError):

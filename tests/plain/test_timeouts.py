@@ -19,6 +19,7 @@ from workflow_core import (
     sleep,
     step,
     timeout,
+    until,
 )
 from workflow_core.program.code import WithinOp
 
@@ -57,6 +58,23 @@ class Offer(Workflow, name="offer"):
             await self.withdraw(why)
 
 
+class Catching(Workflow, name="catching"):
+    """Catches the error as code around ``asyncio.timeout`` does."""
+
+    log: list[str] = []
+
+    async def run(self) -> None:
+        try:
+            async with timeout(timedelta(hours=1)).named("an hour"):
+                await sleep(timedelta(days=1))
+        except TimeoutError as error:
+            self.log.append(f"{type(error).__name__}: {error}")
+        try:
+            await until(lambda: False, timeout=timedelta(hours=1)).named("never")
+        except TimeoutError as error:
+            self.log.append(f"{type(error).__name__}: {error}")
+
+
 class Limited(Workflow, name="limited"):
     async def run(self) -> None:
         async with timeout(timedelta(days=1)):
@@ -81,6 +99,14 @@ def test_a_block_that_takes_too_long_is_left_with_timed_out() -> None:
     assert deadlines == {"offer open": START + timedelta(hours=2)}
     send(workflow, execution, "offer open")
     assert workflow.log == ["asked", "'offer open' did not end in time", "withdraw too late"]
+    assert execution.status is Status.FINISHED
+
+
+def test_it_is_a_timeout_error_as_that_of_asyncio() -> None:
+    workflow, execution = started(Catching)
+    send(workflow, execution, "an hour")
+    send(workflow, execution, "never timeout")
+    assert workflow.log == ["TimedOut: 'an hour' did not end in time", "TimedOut: 'never' did not become true in time"]
     assert execution.status is Status.FINISHED
 
 
