@@ -137,7 +137,7 @@ class Slow(Workflow, name="slow"):
         Try(
             "in time",
             Step("work", work, timeout=timedelta(seconds=100), retry=Retry(max_attempts=1)),
-        ).except_(TimeoutError, name="other").except_(Exception, Step("late", write("late")), name="too late"),
+        ).except_(ConnectionError, name="other").except_(TimeoutError, Step("late", write("late")), name="too late"),
         Select("end", On("End", lambda w: None)),
     )  # fmt: skip
 
