@@ -56,6 +56,11 @@ class Sub(Row):
 class Point:
     x: int = 0
     y: int = 0
+    def __add__(self, other): return Point(self.x + other.x, self.y + other.y)
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    n: int = 0
+    def __add__(self, other): return Fixed(self.n + other.n)
 class NT(NamedTuple):
     a: int
     b: str

@@ -60,9 +60,42 @@ REFUSED = {
         "row.sent = True",
         "'rows' shares an object with 'self.rows'",
     ),
+    "an object that is found in a mapping": (
+        "rows = {row.id: row for row in self.rows}\nawait self.work()\n"
+        "key, row = max(rows.items(), key=lambda entry: entry[0])\nrow.sent = True",
+        "'rows' shares an object with 'self.rows'",
+    ),
     "what is inside of a copy": (
         "rows = [row.model_copy() for row in self.rows]\nawait self.work()\nfor row in rows:\n    row.tags += ['x']",
         "'rows' shares an object with 'self.rows'",
+    ),
+    "a loop over pairs of objects of a field": (
+        "rows = self.rows\nfor n, (row, _) in enumerate(zip(rows, self.items)):\n    await self.work('w', n)\n"
+        "    row.sent = True",
+        "'rows' shares an object with 'self.rows'",
+    ),
+    "a loop over the values of a mapping, with a variable that is assigned": (
+        "rows = {row.id: row for row in self.rows}\nfor key, row in rows.items():\n    await self.work('w', key)\n"
+        "    row.sent = True\n    key += 1",
+        "'row' shares an object with 'self.rows'",
+    ),
+    "an attribute of an item": (
+        "rows = [row.model_copy() for row in self.rows]\nfor row in rows:\n    await self.work('w', row.id)\n"
+        "    row.tags.append('x')",
+        "'rows' shares an object with 'self.rows'",
+    ),
+    "a list in a loop over lists": (
+        "lists = [row.tags for row in self.rows]\nfor tags in lists:\n    await self.work()\n    tags += ['x']",
+        "'lists' shares an object with 'self.rows'",
+    ),
+    "an item from the end": (
+        "rows = [[self.rows[0]]]\nawait self.work()\nrows[-1][0].sent = True",
+        "'rows' shares an object with 'self.rows'",
+    ),
+    "one of a pair": (
+        "tags = ['t']\npairs = [(1, tags), (2, tags)]\nawait self.work()\nfor _, found in pairs:\n"
+        "    found.append('x')\nself.say(pairs)",
+        "the local 'pairs' contains an object twice",
     ),
     "an object that is twice in a list": (
         "rows = [[0]] * 2\nawait self.work()\nrows[0].append(1)\nself.say(rows)",

@@ -25,8 +25,10 @@ from workflow_core.error_texts import field_texts
 from workflow_core.errors import ExecutionError, InvalidFields
 from workflow_core.execution import Thread
 from workflow_core.machine.state import MachineState
-from workflow_core.statements.inline import ANY_DEPTH, Local
+from workflow_core.statements.inline import ANY, ANYWHERE, AUGMENTED, Local, ObjectPath
 from workflow_core.value_form import pack_untyped
+
+_COLLECTIONS = (Mapping, list, deque, set)
 
 RETRIED_BYTES_MAX: Final = 100_000
 """The most bytes of locals that are stored for a retry, beside those of the cleanup that runs meanwhile."""
@@ -117,7 +119,7 @@ def _check_own(machine: MachineState, local: Local, values: dict[str, Any], need
     """Refuses an object that code changes later, if it also belongs to a field or to another local: these would not
     change with the copy."""
     value = values[local.key]
-    own = {id(part) for depth in local.changes for part in _objects_at(value, depth)}
+    own = {id(part) for path in local.changes for part in _objects_at(value, path)}
     if not own:
         return
     if any(count > 1 for part, count in Counter(map(id, _objects(value))).items() if part in own):
@@ -142,14 +144,16 @@ def _check_own(machine: MachineState, local: Local, values: dict[str, Any], need
             )
 
 
-def _objects_at(value: Any, depth: int) -> Iterable[Any]:
-    """Returns the objects of a value that can be changed in place, at one depth or at any."""
-    if depth == ANY_DEPTH:
-        return _objects(value)
-    level = [value]
-    for _ in range(depth):
-        level = [inner for part in level for inner in _parts(part)]
-    return filter(_can_change, level)
+def _objects_at(value: Any, path: ObjectPath) -> Iterable[Any]:
+    """Returns the objects of a value that can be changed in place, and that a path leads to."""
+    found = [value]
+    for step in path:
+        if step is ANYWHERE:
+            return [inner for part in found for inner in _objects(part)]
+        if step is AUGMENTED:
+            return [part for part in found if isinstance(part, _COLLECTIONS)]
+        found = [inner for part in found for inner in _parts(part, step)]
+    return filter(_can_change, found)
 
 
 def _objects(value: Any) -> Iterator[Any]:
@@ -167,16 +171,25 @@ def _objects(value: Any) -> Iterator[Any]:
 
 
 def _can_change(value: Any) -> bool:
-    return isinstance(value, (Mapping, list, deque, set, BaseModel)) or is_dataclass(value)
+    if isinstance(value, BaseModel):
+        return not value.model_config.get("frozen")
+    params = getattr(value, "__dataclass_params__", None)
+    return not params.frozen if params is not None else isinstance(value, _COLLECTIONS)
 
 
-def _parts(value: Any) -> Iterable[Any]:
+def _parts(value: Any, step: object = ANY) -> Iterable[Any]:
+    """Returns the part of a value that a step leads to; all parts if it has none of that name, because the step may be
+    a property."""
     if isinstance(value, Mapping):
-        return value.values()
-    if isinstance(value, (list, deque, set, tuple)):
+        return (value[step],) if step is not ANY and step in value else value.values()
+    if isinstance(value, (list, deque, tuple)):
+        return (value[step],) if isinstance(step, int) and 0 <= step < len(value) else value
+    if isinstance(value, set):
         return value
-    is_object = isinstance(value, BaseModel) or is_dataclass(value)
-    return vars(value).values() if is_object and hasattr(value, "__dict__") else ()
+    if not (isinstance(value, BaseModel) or is_dataclass(value)) or not hasattr(value, "__dict__"):
+        return ()
+    own = vars(value)
+    return (own[step],) if step in own else own.values()
 
 
 def _packed(thread: Thread, values: dict[str, Any], needed: tuple[Local, ...]) -> dict[str, Any]:

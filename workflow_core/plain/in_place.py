@@ -5,8 +5,8 @@ must not be one of an object that also belongs to a field or to another local: t
 is not known at import, it is checked when the local is stored; see ``workflow_core.machine.frames``. What a function or
 a method does with an object that it is given is not known.
 
-An object is described by its depth in the object of a local: 0 for that itself, 1 for its items or attributes, and so
-on. So a list may be extended although its items also belong to a field.
+An object is described by its path from the object of a local; see ``Local.changes``. So a list may be extended although
+its items also belong to a field, and what one attribute contains may be changed although that of another does.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from workflow_core.plain.flow import all_parts, keys_of, usage_of
-from workflow_core.plain.parts import Code, Part
+from workflow_core.plain.parts import Code, Derived, Part
+from workflow_core.plain.syntax import load
 from workflow_core.plain.usage import Usage, own_nodes
-from workflow_core.statements.inline import ANY_DEPTH
+from workflow_core.statements.inline import ANY, ANYWHERE, AUGMENTED, ObjectPath
 
 _CHANGING = frozenset(
     ("add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault")
@@ -29,21 +30,22 @@ _SAME_ITEMS = ("enumerate", "filter", "iter", "list", "reversed", "set", "sorted
 
 _ONE_ITEM = ("max", "min", "next")
 
-_DEPTH_MAX = 6
+_STEPS_MAX = 4
+"""What is further inside of an object counts as being anywhere there."""
 
-Place = tuple[str, int]
-"""A variable, and the depth of an object in its object."""
+Place = tuple[str, ObjectPath]
+"""A variable, and where in its object another object is."""
 
 
 def changes_of(node: ast.AST) -> list[Place]:
     """Returns the objects that a node changes in place."""
     match node:
-        case ast.AugAssign(target):  # changes the object of a list, for example
-            return _within(target, 0)
+        case ast.AugAssign(target):  # changes a list, but not a number
+            return [(name, (*path, AUGMENTED)) for name, path in _within(target)]
         case ast.Attribute(value, _, ast.Store() | ast.Del()) | ast.Subscript(value, _, ast.Store() | ast.Del()):
-            return _within(value, 0)
+            return _within(value)
         case ast.Call(ast.Attribute(value, method)) if method in _CHANGING:
-            return _within(value, 0)
+            return _within(value)
     return []
 
 
@@ -60,34 +62,34 @@ def loaded_by(part: Code) -> Iterator[tuple[ast.stmt, frozenset[str], frozenset[
         loaded -= replaced
 
 
-def changed_in(parts: Sequence[Part]) -> Mapping[str, frozenset[int]]:
-    """Returns the keys of the locals of which code changes an object in place after it has loaded them, with the depths
+def changed_in(parts: Sequence[Part]) -> Mapping[str, frozenset[ObjectPath]]:
+    """Returns the keys of the locals of which code changes an object in place after it has loaded them, with the paths
     of these objects."""
-    found: dict[str, set[int]] = {}
-    taken: set[tuple[str, str, int]] = set()
+    found: dict[str, set[ObjectPath]] = {}
+    taken: set[tuple[str, str, ObjectPath]] = set()
     for part in all_parts(parts):
         if isinstance(part, Code):
             taken |= _look(part, found)
     known = -1
-    while known != (
-        known := sum(map(len, found.values()))
-    ):  # taken from a copy in one piece of code, changed in another
-        for target, key, depth in taken:
+    while known != (known := sum(map(len, found.values()))):
+        for target, key, path in taken:  # taken from a copy in one piece of code, changed in another
             for inner in tuple(found.get(target, ())):
-                found.setdefault(key, set()).add(_sum(depth, inner))
-    return {key: frozenset(depths) for key, depths in found.items()}
+                found.setdefault(key, set()).add(_join(path, inner))
+    return {key: frozenset(paths) for key, paths in found.items()}
 
 
-def _look(part: Code, found: dict[str, set[int]]) -> set[tuple[str, str, int]]:
+def _look(part: Code, found: dict[str, set[ObjectPath]]) -> set[tuple[str, str, ObjectPath]]:
     """Notes what a piece of code changes. Returns from which locals it takes objects for others."""
     derived = {name for each in part.derived for name in (*each.names, each.source)}
     sources: dict[str, set[Place]] = {}
-    taken: set[tuple[str, str, int]] = set()
+    behind = frozenset[str]().union(*(_note_derived(sources, each) for each in part.derived))
+    taken: set[tuple[str, str, ObjectPath]] = set()
 
-    def keys(places: Iterable[Place], loaded: frozenset[str]) -> Iterator[tuple[str, int]]:
-        for name, depth in places:
-            for key in keys_of(part.frame, part.derived, {name} & loaded):
-                yield key, ANY_DEPTH if name in derived else depth
+    def keys(places: Iterable[Place], loaded: frozenset[str]) -> Iterator[tuple[str, ObjectPath]]:
+        for name, path in places:
+            if name not in derived and name in loaded | behind:
+                for key in keys_of(part.frame, (), (name,)):
+                    yield key, path
 
     for statement, loaded, replaced in loaded_by(part):
         for name in replaced:
@@ -96,14 +98,24 @@ def _look(part: Code, found: dict[str, set[int]]) -> set[tuple[str, str, int]]:
         for node in nodes:
             _note_sources(sources, node)
         for node in nodes:
-            for name, depth in changes_of(node):
-                is_variable = isinstance(node, ast.AugAssign) and depth == 0  # mostly of a number
-                behind = set() if is_variable else _behind(sources, name, depth)
-                for key, at in keys({(name, depth), *behind}, loaded):
+            for name, path in changes_of(node):
+                for key, at in keys({(name, path), *_behind(sources, name, path)}, loaded):
                     found.setdefault(key, set()).add(at)
         for name, owners in sources.items():
-            taken |= {(part.frame.key(name), key, depth) for key, depth in keys(owners, loaded)}
+            if name not in derived:
+                every = {place for owner, path in owners for place in ((owner, path), *_behind(sources, owner, path))}
+                taken |= {(part.frame.key(name), key, path) for key, path in keys(every, loaded)}
     return taken
+
+
+def _note_derived(sources: dict[str, set[Place]], each: Derived) -> frozenset[str]:
+    """Notes of which variables the item of a loop is an object. Returns these variables."""
+    if each.items is None:
+        return frozenset()
+    _add(sources, load(each.source, each.statement), _item_of(each.items))
+    if isinstance(each.statement, ast.Assign):
+        _take_each(sources, each.statement.targets[0], each.items)
+    return frozenset(node.id for node in own_nodes(each.items) if isinstance(node, ast.Name))
 
 
 def _names(target: ast.AST) -> frozenset[str]:
@@ -111,19 +123,22 @@ def _names(target: ast.AST) -> frozenset[str]:
     return frozenset(node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
 
 
-def _behind(sources: Mapping[str, set[Place]], name: str, depth: int) -> set[Place]:
+def _behind(sources: Mapping[str, set[Place]], name: str, path: ObjectPath) -> set[Place]:
     found = set[Place]()
-    waiting = [(name, depth)]
+    waiting = [(name, path)]
     while waiting:
-        name, depth = waiting.pop()
-        new = {(owner, _sum(depth, more)) for owner, more in sources.get(name, ())} - found
+        name, path = waiting.pop()
+        new = {(owner, _join(outer, path)) for owner, outer in sources.get(name, ())} - found
         found |= new
         waiting += new
     return found
 
 
-def _sum(depth: int, more: int) -> int:
-    return ANY_DEPTH if ANY_DEPTH in (depth, more) or depth + more > _DEPTH_MAX else depth + more
+def _join(outer: ObjectPath, inner: ObjectPath) -> ObjectPath:
+    if outer and outer[-1] is ANYWHERE:
+        return outer
+    path = (*outer, *inner)
+    return path if len(path) <= _STEPS_MAX else (*path[:_STEPS_MAX], ANYWHERE)
 
 
 def _note_sources(sources: dict[str, set[Place]], node: ast.AST) -> None:
@@ -134,7 +149,7 @@ def _note_sources(sources: dict[str, set[Place]], node: ast.AST) -> None:
         case ast.AnnAssign(target, _, ast.expr() as value) | ast.NamedExpr(target, value):
             _bind(sources, target, value)
         case ast.For(target, items) | ast.comprehension(target, items):
-            _add(sources, target, _items_of([items]))
+            _take_each(sources, target, items)
 
 
 def _bind(sources: dict[str, set[Place]], target: ast.expr, value: ast.expr) -> None:
@@ -149,19 +164,47 @@ def _add(sources: dict[str, set[Place]], target: ast.expr, places: set[Place]) -
     if isinstance(target, ast.Name):
         sources.setdefault(target.id, set()).update(places)
     elif isinstance(target, (ast.Tuple, ast.List)):
-        for part in target.elts:
-            _add(sources, part, {(name, ANY_DEPTH) for name, _ in places})
+        for number, part in enumerate(target.elts):
+            _add(sources, part, {(name, _join(path, (number,))) for name, path in places})
+
+
+def _take_each(sources: dict[str, set[Place]], target: ast.expr, items: ast.expr) -> None:
+    """Notes what the variables of a loop are."""
+    match target, items:
+        case ast.Tuple([_, part]), ast.Call(ast.Name("enumerate"), [inner, *_]):
+            _take_each(sources, part, inner)
+        case ast.Tuple(targets), ast.Call(ast.Name("zip"), collections) if len(targets) == len(collections):
+            for part, inner in zip(targets, collections, strict=True):
+                _take_each(sources, part, inner)
+        case ast.Tuple([_, part]), ast.Call(ast.Attribute(inner, "items")):
+            _add(sources, part, _items_of([inner]))
+        case ast.Name(), _:
+            _add(sources, target, _items_of([items]))
+        case _:
+            _add(sources, target, _item_of(items))
+
+
+def _item_of(items: ast.expr) -> set[Place]:
+    """Like ``_items_of``, also if an item is a tuple of objects of different collections."""
+    places = _items_of([items])
+    if any(
+        (isinstance(node, ast.Name) and node.id in ("enumerate", "zip"))
+        or (isinstance(node, ast.Attribute) and node.attr == "items")
+        for node in own_nodes(items)
+    ):
+        return {(name, _join(path, (ANYWHERE,))) for name, path in places}
+    return places
 
 
 def _places(value: ast.expr) -> set[Place]:
     """Returns of which variables a value may be an object, or one inside."""
     match value:
         case ast.Name(name):
-            return {(name, 0)}
+            return {(name, ())}
         case ast.Subscript(_, ast.Slice()):
             return set()  # a list of its own
         case ast.Attribute(inner) | ast.Subscript(inner):
-            return _deeper(_places(inner))
+            return _inside(_places(inner), _step(value))
         case ast.NamedExpr(_, inner):
             return _places(inner)
         case ast.IfExp(_, one, other):
@@ -169,7 +212,7 @@ def _places(value: ast.expr) -> set[Place]:
         case ast.BoolOp(_, values):
             return {place for part in values for place in _places(part)}
         case ast.Call(ast.Name(name), arguments) if name in _ONE_ITEM:
-            return _items_of(arguments)
+            return {place for items in arguments for place in _item_of(items)}
     return set()
 
 
@@ -187,16 +230,26 @@ def _items_of(collections: Iterable[ast.expr]) -> set[Place]:
             case ast.Tuple(items) | ast.List(items):
                 found |= {place for item in items for place in _places(item)}
             case _:
-                found |= _deeper(_places(value))
+                found |= _inside(_places(value), ANY)
     return found
 
 
-def _deeper(places: Iterable[Place]) -> set[Place]:
-    return {(name, _sum(depth, 1)) for name, depth in places}
+def _inside(places: Iterable[Place], step: object) -> set[Place]:
+    return {(name, _join(path, (step,))) for name, path in places}
 
 
-def _within(node: ast.expr, depth: int) -> list[Place]:
-    """Returns the variable in which an object is, and the depth of the object."""
+def _step(node: ast.expr) -> object:
+    match node:
+        case ast.Attribute(_, name):
+            return name
+        case ast.Subscript(_, ast.Constant(key)):
+            return key
+    return ANY
+
+
+def _within(node: ast.expr) -> list[Place]:
+    """Returns the variable in which an object is, and its path there."""
+    path: ObjectPath = ()
     while isinstance(node, (ast.Attribute, ast.Subscript)):
-        node, depth = node.value, depth + 1
-    return [(node.id, depth)] if isinstance(node, ast.Name) else []
+        node, path = node.value, (_step(node), *path)
+    return [(node.id, _join((), path))] if isinstance(node, ast.Name) else []

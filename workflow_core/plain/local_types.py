@@ -23,7 +23,7 @@ from workflow_core.plain.infer import Inference, is_plain, targets_of
 from workflow_core.plain.parts import Code, Each, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.usage import every_node
-from workflow_core.statements.inline import Local
+from workflow_core.statements.inline import Local, ObjectPath
 from workflow_core.statements.local_keys import instead_of_secret, local_in_words
 from workflow_core.value_form import LateForm, ValueForm
 
@@ -36,7 +36,7 @@ class LocalTypes:
     Args:
         reading: what the scan knows about types.
         adapter: returns the adapter of an annotation.
-        changed: of which locals code changes objects in place, with their depths.
+        changed: of which locals code changes objects in place, with their paths.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LocalTypes:
         reading: Reading,
         parts: list[Part],
         adapter: Callable[[str, Any], TypeAdapter[Any]],
-        changed: Mapping[str, frozenset[int]],
+        changed: Mapping[str, frozenset[ObjectPath]],
     ) -> None:
         self._reading = reading
         self._adapter = adapter

@@ -76,6 +76,7 @@ class Derived:
         is_item: whether it is an item.
         types: for an error, the classes that are caught.
         reads: the keys of the locals that it is derived from.
+        items: for an item, the collection that contains it.
     """
 
     names: frozenset[str]
@@ -85,6 +86,7 @@ class Derived:
     is_item: bool
     types: tuple[type[BaseException], ...] = ()
     reads: frozenset[str] = frozenset()
+    items: ast.expr | None = None
 
 
 @record(eq=False, kw_only=True)

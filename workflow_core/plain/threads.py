@@ -206,7 +206,7 @@ class Threads(Words):
         source = f".item of {name}"
         names = frozenset(part.id for part in ast.walk(target) if isinstance(part, ast.Name))
         statement = ast.copy_location(ast.Assign([copied(target)], load(source, line)), line)
-        return Derived(names, statement, source, frame.key(name), True, reads=reads)
+        return Derived(names, statement, source, frame.key(name), True, reads=reads, items=items)
 
     def items(self, frame: Frame, line: ast.AST, name: str, items: ast.expr, parts: list[Part]) -> ast.expr:
         """Returns an expression that can be computed for each item. A collection that a field or a local holds is read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Any
+from typing import Any, Final
 
 from workflow_core.records import record
 from workflow_core.signatures import OfFrame
@@ -12,7 +12,17 @@ from workflow_core.statements.local_keys import local_in_words
 from workflow_core.stored_parts import LeaveKind
 from workflow_core.value_form import ValueForm
 
-ANY_DEPTH = -1
+ObjectPath = tuple[object, ...]
+"""Where in the object of a local another object is: names of attributes, keys and indexes, or the following steps."""
+
+ANY = None
+"""The step to each part of an object."""
+
+ANYWHERE = ...
+"""The last step: to the object itself, and to everything inside."""
+
+AUGMENTED: Final = object()
+"""The last step: to the object itself, if ``+=`` and the like change it."""
 
 
 @record(frozen=True)
@@ -24,8 +34,7 @@ class Local:
         form: the form of its type; None: plain JSON.
         has_default: whether a thread that was saved without it has ``default``.
         former: the keys that it had before its section or its step was renamed.
-        changes: where in its object code changes an object in place after it was loaded: 0 is that itself, 1 what it
-            contains, and so on; ``ANY_DEPTH``: anywhere.
+        changes: where in its object code changes an object in place after it was loaded.
         is_untyped: whether nothing tells its type, so that it is stored as plain JSON.
     """
 
@@ -33,7 +42,7 @@ class Local:
     form: ValueForm | None
     has_default: bool = False
     default: Any = None
-    changes: frozenset[int] = frozenset()
+    changes: frozenset[ObjectPath] = frozenset()
     former: tuple[str, ...] = ()
     is_untyped: bool = False
 
