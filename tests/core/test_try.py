@@ -19,6 +19,7 @@ from tests.core.helpers import (
     give_up,
     kinds,
     log,
+    migrate,
     play,
     reload,
     standing,
@@ -51,6 +52,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
+from workflow_core.machine.machine import Machine
 
 
 def up(name: str) -> Step:
@@ -557,6 +559,15 @@ def test_behind_finally_a_failed_instance_stands_where_it_failed_under_the_same_
     resume(order, execution)
     assert keys[2] == keys[0]
     assert len(set(keys)) == 3
+
+
+def test_an_error_whose_cleanup_has_failed_is_forgotten_once_the_other_one_is_caught() -> None:
+    inner = Try("inner", failing("bad", TerminalError)).finally_(failing("worse", TerminalError))
+    wait = Select("wait", On("E", log("e")))
+    order, execution = start(flow(Try("outer", inner).except_(TerminalError, do("caught")), wait))
+    assert (standing(execution), execution.threads[0].pending) == ({"main": "wait"}, {})
+    changed = flow(wait)  # nothing is stored about the sections that it has passed
+    Machine(*migrate(order, execution, changed)).check()
 
 
 def test_cancel_passes_no_except_section() -> None:

@@ -113,6 +113,7 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
             assert error is not None
             _land(machine, thread)
             thread.errors[clause.name] = error
+            _drop_overtaken(thread, clause.entry)
             if clause.then is not None:
                 machine.touched = True
                 given = keywords(machine, thread, clause.each, clause.keywords) if clause.keywords else {}
@@ -187,6 +188,14 @@ def _left_try(thread: Thread, guard: Guard, leave: Leave) -> Leave:
             others = [failed for failed in waiting.failed if failed not in leave.failed]
             leave = replace(leave, failed=[*leave.failed, *others])
     return replace(leave, until="") if leave.until == guard.name else leave
+
+
+def _drop_overtaken(thread: Thread, caught_at: Instruction) -> None:
+    """Removes the reasons that waited for the end of a cleanup that has failed itself: they are never continued. Those
+    that lead to a certain statement are kept: it may be further out."""
+    for name, leave in list(thread.pending.items()):
+        if name not in caught_at.cleanups and leave.kind is not _CANCEL and not _target(leave):
+            del thread.pending[name]
 
 
 def _forget(thread: Thread, within: str) -> None:
