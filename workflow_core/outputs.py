@@ -23,7 +23,10 @@ def output_text(serializer: SchemaSerializer | Any, form: ValueForm, value: Any)
     if b"NaN" in text or b"Infinity" in text:
         return to_json(with_finite_numbers(from_json(text)))
     if form.has_floats and b"null" in text:
-        _refuse_other_numbers(value)
+        # What a serializer of the type writes as null on purpose, or leaves out, is allowed. In these modes, pydantic
+        # keeps the other numbers; those of Any only in the first one.
+        mode = "python" if form.has_any else "json"
+        _refuse_other_numbers(serializer.to_python(value, mode=mode, by_alias=True))
     return text
 
 

@@ -12,6 +12,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,7 @@ class ValueForm:
         has_secrets: whether values may contain secrets.
         has_decimals: whether values may contain decimals.
         has_floats: whether they may contain numbers that JSON does not have, and that are written as ``null``.
+        has_any: whether a part of the type accepts every value.
         is_any: whether the type accepts every value as it is.
         compare: what to compare with a load; None: nothing.
     """
@@ -97,7 +99,8 @@ class ValueForm:
         parts = list(nodes(schema))
         self.has_secrets = any(map(is_secret_node, parts))
         self.has_decimals = any(part.get("type") == "decimal" for part in parts)
-        self.has_floats = any(part.get("type") in ("float", "any") for part in parts)
+        self.has_any = any(part.get("type") == "any" for part in parts)
+        self.has_floats = self.has_any or any(part.get("type") == "float" for part in parts)
         self.is_any = schema.get("type") == "any" and "serialization" not in schema
         self.compare: Comparison | None = comparison_of(schema)
         if by_alias and any("validation_alias" in part for part in parts):
@@ -127,7 +130,8 @@ class ValueForm:
             return text
         except PydanticSerializationError as error:
             if not self.has_secrets:
-                refuse_halves(value)  # with the place, which pydantic does not tell
+                with suppress(RecursionError):  # the error of a value that contains itself is clear
+                    refuse_halves(value)  # with the place, which pydantic does not tell
                 raise
             without_values = re.sub(r" \[[^\n]*", "", str(error))
         raise PydanticSerializationError(without_values)

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from tests.core.helpers import Logged, start, unchanged
 from workflow_core import Execution, ExecutionError, InvalidInput, On, S, Select, Workflow, handle_event, resume
@@ -227,6 +227,13 @@ class Written(BaseModel):
 NAN = float("nan")
 
 
+class WritesNull(BaseModel):
+    ratio: Annotated[float, PlainSerializer(lambda ratio: None if math.isnan(ratio) else ratio)] = NAN
+    hidden: float = Field(default=NAN, exclude=True)
+    other: float = 1.0
+    anything: Any = None
+
+
 @pytest.mark.parametrize(
     ("annotation", "value", "text"),
     [
@@ -234,6 +241,7 @@ NAN = float("nan")
         (Written, Written(ratio=-math.inf), b'{"ratio":"-Infinity","other":null}'),
         (dict[str, Any], {"a": None, "NaN": 1.5}, b'{"a":null,"NaN":1.5}'),
         (float | None, None, b"null"),
+        (WritesNull, WritesNull(), b'{"ratio":null,"other":1.0,"anything":null}'),
         (Decimal, Decimal("NaN"), b'"NaN"'),
     ],
 )
@@ -249,6 +257,8 @@ def test_outputs_are_json_in_which_numbers_that_it_does_not_have_are_texts(
         (float, NAN, "it is nan. JSON has no such number: use None or a text"),
         (list[float | None], [1.0, None, math.inf], "2 is inf"),
         (Any, {"a": {"b": NAN}}, "a.b is nan"),
+        (WritesNull, WritesNull(other=NAN), "other is nan"),
+        (WritesNull, WritesNull(anything=[NAN]), "anything.0 is nan"),
         (dict[str, int], {json.loads('"\\ud800"'): 1}, "it contains '\\ud800', which is half of a character"),
     ],
 )

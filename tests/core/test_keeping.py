@@ -463,6 +463,13 @@ def test_halves_of_characters_are_refused(annotation: Any, value: Any, where: st
         saved(holder(annotation), value)
 
 
+def test_a_value_that_contains_itself_is_refused() -> None:
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(InvalidFields, match="Circular reference"):
+        saved(holder(list[Any]), value)
+
+
 def test_the_character_that_stands_for_others_is_kept() -> None:
     value = {"\N{REPLACEMENT CHARACTER}": 1}
     assert saved(holder(dict[str, int]), value) == value
