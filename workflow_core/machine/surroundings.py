@@ -37,14 +37,9 @@ def check_surroundings(program: Program, thread: Thread, instruction: Instructio
 def _check_former(program: Program, thread: Thread, kind: str, names: Iterable[str]) -> None:
     for name in names:
         if name not in program.sections:
-            raise _unknown(program, thread, f"{kind} {name!r}", name)
-
-
-def _unknown(program: Program, thread: Thread, section: str, name: str) -> UnknownStatement:
-    fix = f"Restore it, set renamed_from={name!r} on the statement that replaces it, or repair the instance"
-    if program.is_plain:
-        fix = "Restore it, or repair the instance. A loop has the name of its variable, a try that of its first call"
-    return UnknownStatement(
-        f"an instance of {program.workflow!r} is at {thread.step!r} in the {section}, which the definition no longer "
-        f"has around it. {fix}"
-    )
+            raise UnknownStatement(
+                f"an instance of {program.workflow!r} is at {thread.step!r} in the {kind} {name!r}, which the "
+                f"definition no longer has around it. Restore it (in run, a loop has the name of its variable, a try "
+                f"that of its first call), set renamed_from={name!r} on the statement that replaces it, or repair the "
+                f"instance"
+            )
