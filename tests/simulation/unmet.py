@@ -210,12 +210,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_E}sync_pool.py", "DaemonThreads.shutdown", "call.future().cancel()"),
     ),
     GONE: (
-        (f"{_M}surroundings.py", "_check_former", 'raise _unknown(program, thread, f"{kind} {name!r}", name)'),
-        (
-            f"{_M}surroundings.py",
-            "_unknown",
-            'fix = f"Restore it, set renamed_from={name!r} on the statement that replaces it, or repair the instance"',
-        ),
+        (f"{_M}surroundings.py", "_check_former", "raise UnknownStatement("),
         (f"{_M}values.py", "Frame.error", "raise ExecutionError("),
         (f"{_E}operations.py", "_settle_if_known", "except UnknownStatement:"),
         (f"{_E}task_handler.py", "run_task", '_logger.exception("task to %s failed: %s", path, dict(body))'),
