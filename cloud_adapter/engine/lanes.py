@@ -124,11 +124,11 @@ class Lanes:
         return lane.add(decision)
 
     def serves_others(self, than: InstanceRef) -> bool:
-        """Whether a decision for another instance has arrived recently."""
+        """Whether decisions for other instances wait, or have arrived recently."""
         since, served = self.committer.clock.now() - timedelta(seconds=SERVED_SECONDS), self._served
         while served and served[0][0] < since:
             served.popleft()
-        return any(ref != than for _, ref in served)
+        return any(ref != than for ref in self._lanes) or any(ref != than for _, ref in served)
 
     async def let_others(self, than: InstanceRef) -> None:
         """Gives others than the instance a turn."""

@@ -99,6 +99,23 @@ async def test_after_a_large_batch_the_next_one_waits_for_half_of_the_commit_if_
     assert (await world.fields(ID)).count == MANY + 1
 
 
+@in_world(Counter)
+async def test_an_instance_whose_event_waits_for_long_is_served_too(world: World) -> None:
+    await world.create()
+    await world.create(id="other")
+    world.process.fault("commit", before=lambda: world.clock.sleep(5))
+    waiting = ensure_future(world.process.post("Add", id="other"))
+    await world.clock.advance(1)
+    served = world.process.engine.lanes
+    (other,) = served.open
+    first = other._replace(id=ID)
+    assert served.serves_others(first)
+    assert not served.serves_others(other)
+    await world.finish(waiting)
+    await world.clock.advance(1)
+    assert not served.serves_others(first)
+
+
 def _lanes() -> set[int]:
     return {id(each) for each in gc.get_objects() if isinstance(each, lanes.Lane)}
 
