@@ -98,9 +98,9 @@ class ValueForm:
     ) -> None:
         parts = list(nodes(schema))
         self.has_secrets = any(map(is_secret_node, parts))
-        self.has_decimals = any(part.get("type") == "decimal" for part in parts)
-        self.has_any = any(part.get("type") == "any" for part in parts)
-        self.has_floats = self.has_any or any(part.get("type") == "float" for part in parts)
+        types = [part.get("type") for part in parts]  # a field may have this name, too, so they are not all texts
+        self.has_decimals, self.has_any = "decimal" in types, "any" in types
+        self.has_floats = self.has_any or "float" in types
         self.is_any = schema.get("type") == "any" and "serialization" not in schema
         self.compare: Comparison | None = comparison_of(schema)
         if by_alias and any("validation_alias" in part for part in parts):

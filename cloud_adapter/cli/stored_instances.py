@@ -34,7 +34,7 @@ from workflow_core.machine.frames import load
 from workflow_core.machine.renaming import rename
 from workflow_core.plain.methods import plain_run
 from workflow_core.program.cases import ActivityCase, HandlerCase, SelectOp, WatchOp
-from workflow_core.program.code import ForkOp, Instruction, StepOp, WaitForOp
+from workflow_core.program.code import ForkOp, Instruction, StepOp, WaitForOp, loops_around
 from workflow_core.program.program import Program
 from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait, EventWait
 
@@ -277,8 +277,7 @@ def _locals(thread: Thread, instruction: Instruction) -> _Found:
 
 def _around(program: Program, thread: Thread, instruction: Instruction) -> _Found:
     """Problems with data that is stored under the names of the sections around a thread."""
-    each = instruction.each
-    while each is not None:
+    for each in loops_around(instruction):
         if each.name not in thread.positions:
             yield (
                 f"it is at {thread.step!r} in the ForEach {each.name!r} but has no position there, and would start at "
@@ -286,7 +285,6 @@ def _around(program: Program, thread: Thread, instruction: Instruction) -> _Foun
                 "add renamed_from to the ForEach if it had another name, wait until no instance is in it, or repair "
                 "the instances",
             )
-        each = each.outer
     for name in thread.pending.keys() - program.sections:
         yield f"it is in the finally_ of the Try {name!r}, which the definition no longer contains", _Missing(name)
     if instruction.caught and thread.errors and instruction.caught not in thread.errors:

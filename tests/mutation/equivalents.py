@@ -89,8 +89,8 @@ EQUIVALENTS: dict[tuple[str, str, str, str], str] = {
         "pass",
     ): "a teardown has only states in which it may fail",
     (
-        "workflow_core/machine/unwinding.py",
-        "_overdue",
+        "workflow_core/machine/pending.py",
+        "overdue_of",
         "if (around.late_at >= 0 or around.is_try) and around.depth == guard.depth:  # no cleanup is between them",
         "if (around.late_at > 0 or around.is_try) and around.depth == guard.depth:  # no cleanup is between them",
     ): "the body comes before ``on_timeout``, so that does not begin at 0",

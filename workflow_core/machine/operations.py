@@ -13,7 +13,7 @@ tasks, so that new tasks are scheduled. If you add a kind of wait with a deadlin
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -27,7 +27,7 @@ from workflow_core.machine.threads import branches_of, check, end_all, start_of
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.unwinding import cancel_thread, watch_again
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
-from workflow_core.program.code import Each, Instruction
+from workflow_core.program.code import loops_around
 from workflow_core.stored_parts import LeaveKind
 from workflow_core.wait_types import ActivityWait, ChildTeardown, TimedWait
 from workflow_core.workflow import Workflow, migrated
@@ -160,18 +160,11 @@ def _positions_at(machine: MachineState, thread: Thread, statement: str) -> dict
     """Returns the positions of a thread that is moved to a statement. It may have left loops without their end, and
     their positions remain until it enters them again."""
     try:
-        left = [each.name for each in _loops_around(start_of(machine, thread))]
+        left = [each.name for each in loops_around(start_of(machine, thread))]
     except UnknownStatement:  # it may have been in any of them
         left = list(thread.positions)
     kept = {name: thread.positions[name] for name in left if name in thread.positions}
-    return {each.name: kept.get(each.name, 0) for each in _loops_around(machine.program.at(statement))}
-
-
-def _loops_around(instruction: Instruction) -> Iterator[Each]:
-    each = instruction.each
-    while each is not None:
-        yield each
-        each = each.outer
+    return {each.name: kept.get(each.name, 0) for each in loops_around(machine.program.at(statement))}
 
 
 def set_fields(cls: type[Workflow], fields: str, version: int, changes: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from workflow_core.errors import UnknownStatement
 from workflow_core.execution import Thread
-from workflow_core.program.code import Instruction
+from workflow_core.program.code import Instruction, loops_around
 from workflow_core.program.program import Program
 
 
@@ -25,11 +25,8 @@ def check_surroundings(program: Program, thread: Thread, instruction: Instructio
         UnknownStatement: a section has no longer the name under which the thread has stored something.
     """
     _check_former(program, thread, "finally_ of the Try", thread.pending)
-    each = instruction.each
-    while each is not None:
-        if each.name not in thread.positions:
-            _check_former(program, thread, "ForEach", thread.positions)
-        each = each.outer
+    if any(each.name not in thread.positions for each in loops_around(instruction)):
+        _check_former(program, thread, "ForEach", thread.positions)
     if instruction.caught and instruction.caught not in thread.errors:
         _check_former(program, thread, "except_", thread.errors)
 

@@ -28,24 +28,24 @@ Invariants:
   around that cleanup does not catch the error; only a ``Try`` inside the cleanup does.
 
 To preserve these, never move a thread past a guard without ``depart``, and never drop a ``Leave`` before it was
-applied.
+applied, unless another one has overtaken it (``workflow_core.machine.pending``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from workflow_core.accidents import refuse_accident
 from workflow_core.error_texts import error_info
 from workflow_core.execution import Cover, Leave, Status, Thread
 from workflow_core.machine.frames import for_retry
+from workflow_core.machine.pending import drop_overtaken, forget, left_try, overdue_of, target_of
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.threads import branches_of, end, start_of, timers_of, unwatch, watch
 from workflow_core.machine.transitions import ThreadHappening, change_thread, check_thread, land
 from workflow_core.machine.values import keywords
 from workflow_core.machine.waits import leave_wait
-from workflow_core.program.code import Clause, ForkOp, Guard, Instruction, RaceOp, StepOp
+from workflow_core.program.code import Clause, ForkOp, Guard, Instruction, RaceOp, StepOp, guards_around
 from workflow_core.retry import Retry
 from workflow_core.stored_parts import ErrorInfo, LeaveKind
 
@@ -105,15 +105,15 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
     doomed = leave.kind is _CANCEL or _is_doomed(thread)
     while guard is not None:
         if guard.is_try and (thread.pending or leave.until):
-            leave = _left_try(thread, guard, leave)
+            leave = left_try(thread, guard, leave)
         clause = None if error is None or leave.until else _clause(guard, error, doomed)
-        if clause is not None and (overdue := _overdue(thread, guard)) is not None:
+        if clause is not None and (overdue := overdue_of(thread, guard)) is not None:
             leave, error, clause = overdue, overdue.error, None
         if clause is not None:
             assert error is not None
             _land(machine, thread)
             thread.errors[clause.name] = error
-            _drop_overtaken(thread, clause.entry)
+            drop_overtaken(thread, clause.entry)
             if clause.then is not None:
                 machine.touched = True
                 given = keywords(machine, thread, clause.each, clause.keywords) if clause.keywords else {}
@@ -128,7 +128,7 @@ def depart(machine: MachineState, thread: Thread, leave: Leave, guard: Guard | N
             return guard.cleanup
         if guard.late_at >= 0:
             unwatch(machine, thread, guard.name)
-            _forget(thread, guard.name)
+            forget(thread, guard.name)
             if leave.kind is _LATE and leave.step == guard.name:
                 _land(machine, thread)
                 return guard.late
@@ -157,52 +157,6 @@ def _stand_at(machine: MachineState, thread: Thread, leave: Leave) -> None:
         machine.values.get(thread.id, {}).clear()  # what the finally_ sections have assigned
     is_step = isinstance(machine.program.rests.get(leave.step), StepOp)
     land(thread, ThreadHappening.FAILED_ON_STEP if is_step else ThreadHappening.FAILED)
-
-
-def _overdue(thread: Thread, guard: Guard) -> Leave | None:
-    """Returns the deadline, or the error of another thread, that an error has overtaken which an ``except_`` section of
-    the guard is about to catch: it came first, and then a cleanup inside has failed. The one that leads furthest out
-    counts."""
-    found: Leave | None = None
-    around = guard.outer
-    while around is not None:
-        if (around.late_at >= 0 or around.is_try) and around.depth == guard.depth:  # no cleanup is between them
-            found = next((leave for leave in thread.pending.values() if _target(leave) == around.name), found)
-        around = around.outer
-    return found
-
-
-def _target(leave: Leave) -> str:
-    """Returns the name of the statement that a thread leaves for, if it leaves for a certain one."""
-    return leave.step if leave.kind is _LATE else leave.until
-
-
-def _left_try(thread: Thread, guard: Guard, leave: Leave) -> Leave:
-    """Returns the reason with which a thread goes on that leaves the statements of a ``Try``, or an ``except_`` section
-    of it: an error that was thrown there is now caught like any other. Errors that still wait for the end of a cleanup
-    inside are forgotten, because another one has overtaken them. The threads that failed with them continue if that
-    fails the instance."""
-    for name, waiting in list(thread.pending.items()):
-        if waiting.until == guard.name:
-            del thread.pending[name]
-            others = [failed for failed in waiting.failed if failed not in leave.failed]
-            leave = replace(leave, failed=[*leave.failed, *others])
-    return replace(leave, until="") if leave.until == guard.name else leave
-
-
-def _drop_overtaken(thread: Thread, caught_at: Instruction) -> None:
-    """Removes the reasons that waited for the end of a cleanup that has failed itself: they are never continued. Those
-    that lead to a certain statement are kept: it may be further out."""
-    for name, leave in list(thread.pending.items()):
-        if name not in caught_at.cleanups and leave.kind is not _CANCEL and not _target(leave):
-            del thread.pending[name]
-
-
-def _forget(thread: Thread, within: str) -> None:
-    """Forgets the deadline of a ``Within`` that a thread leaves."""
-    for name, leave in list(thread.pending.items()):
-        if leave.kind is _LATE and leave.step == within:
-            del thread.pending[name]
 
 
 def _land(machine: MachineState, thread: Thread) -> None:
@@ -287,7 +241,7 @@ def expire(machine: MachineState, thread: Thread, name: str) -> None:
     """The deadline of the ``Within`` of that name has passed: the thread leaves its section. A cancellation comes
     first, and what leads further out."""
     instruction = start_of(machine, thread)
-    guard = next((guard for guard in _around(instruction) if guard.name == name and guard.late_at >= 0), None)
+    guard = next((guard for guard in guards_around(instruction) if guard.name == name and guard.late_at >= 0), None)
     if guard is None:
         return  # the code has changed in the meantime
     if not _comes_first(_reason(thread, instruction, guard), guard):
@@ -303,13 +257,15 @@ def _covering(machine: MachineState, thread: Thread, error: ErrorInfo) -> tuple[
         if inside is None or not inside.step:
             continue
         instruction = start_of(machine, inside)
-        guard = next((part for part in _around(instruction) if part.name == cover.statement and part.is_try), None)
+        guard = next(
+            (part for part in guards_around(instruction) if part.name == cover.statement and part.is_try), None
+        )
         if guard is None:
             continue
         reason = _reason(inside, instruction, guard)
         if _comes_first(reason, guard) and not (reason and reason.until):
             continue  # it is on its way out
-        first = next(part for part in _around(instruction) if part is guard or part.cleanup_at >= 0)
+        first = next(part for part in guards_around(instruction) if part is guard or part.cleanup_at >= 0)
         if first is not guard or _is_caught(machine, inside, guard, error):
             return inside, guard, cover
     return None
@@ -353,14 +309,6 @@ def _interrupt(machine: MachineState, thread: Thread, instruction: Instruction, 
         machine.run(thread, landed)
 
 
-def _around(instruction: Instruction) -> Iterator[Guard]:
-    """Yields the guards around an instruction, the innermost first."""
-    guard = instruction.guard
-    while guard is not None:
-        yield guard
-        guard = guard.outer
-
-
 def _reason(thread: Thread, instruction: Instruction, guard: Guard) -> Leave | None:
     """Returns why a thread is going to leave that is inside of a guard, once a ``finally_`` section there or its
     branches have ended; None if it is not."""
@@ -372,7 +320,7 @@ def _comes_first(leave: Leave | None, guard: Guard) -> bool:
     """Whether a pending reason is a cancellation, or leads further out than a guard."""
     if leave is None or leave.kind is _CANCEL:
         return leave is not None
-    outer, target = guard.outer, _target(leave)
+    outer, target = guard.outer, target_of(leave)
     while target and outer is not None and outer.name != target:
         outer = outer.outer
     return bool(target) and outer is not None

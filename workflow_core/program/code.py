@@ -7,7 +7,7 @@ that reaches it. All instances share the instructions, so only the compiler sets
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from datetime import timedelta
 from typing import Any
@@ -108,6 +108,22 @@ class Instruction:
     each: Each | None = field(default=None, init=False, repr=False)
     kept: tuple[Local, ...] = field(default=(), init=False, repr=False)
     next: Instruction = field(init=False, repr=False)
+
+
+def guards_around(instruction: Instruction) -> Iterator[Guard]:
+    """Yields the guards around an instruction, the innermost first."""
+    guard = instruction.guard
+    while guard is not None:
+        yield guard
+        guard = guard.outer
+
+
+def loops_around(instruction: Instruction) -> Iterator[Each]:
+    """Yields the ``ForEach`` statements around an instruction, the innermost first."""
+    each = instruction.each
+    while each is not None:
+        yield each
+        each = each.outer
 
 
 @record(eq=False)

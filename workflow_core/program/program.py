@@ -6,7 +6,7 @@ It is shared by all instances, and immutable but for ``rebind``. Nothing here de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from functools import cached_property
 from hashlib import sha256
@@ -19,12 +19,12 @@ from workflow_core.program.code import (
     EachOp,
     ForkOp,
     GoOp,
-    Guard,
     Instruction,
     LeftOp,
     RaceOp,
     StepOp,
     WithinOp,
+    guards_around,
 )
 from workflow_core.records import record
 from workflow_core.statements.basic import Section
@@ -145,7 +145,7 @@ class Program:
         """The names under which a thread stores its position in a loop, the error that it has caught, why it is in a
         ``finally_`` section, or that a deadline has passed."""
         names = {part.name for part in self.code if isinstance(part, (EachOp, ForkOp, LeftOp))}
-        guards = [guard for part in self.code for guard in _around(part.guard)]
+        guards = [guard for part in self.code for guard in guards_around(part)]
         names |= {clause.name for guard in guards for clause in guard.clauses}
         return frozenset(names.union(guard.name for guard in guards if guard.late_at >= 0))
 
@@ -262,9 +262,3 @@ class Program:
             f"step or wait with this name, set renamed_from={statement!r} on the statement that replaces it "
             f"(.named({statement!r}) on a call in run), or repair the instance"
         )
-
-
-def _around(guard: Guard | None) -> Iterator[Guard]:
-    while guard is not None:
-        yield guard
-        guard = guard.outer
