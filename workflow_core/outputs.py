@@ -21,7 +21,9 @@ def output_text(serializer: SchemaSerializer | Any, form: ValueForm, value: Any)
     if REPLACED in text:
         refuse_halves(value)
     if b"NaN" in text or b"Infinity" in text:
-        return to_json(with_finite_numbers(from_json(text)))
+        data = from_json(text)
+        if (named := with_finite_numbers(data)) != data:  # not if it is only in a text
+            return to_json(named)
     if form.has_floats and b"null" in text:
         # What a serializer of the type writes as null on purpose, or leaves out, is allowed. In these modes, pydantic
         # keeps the other numbers; those of Any only in the first one.

@@ -257,6 +257,7 @@ def test_outputs_are_json_in_which_numbers_that_it_does_not_have_are_texts(
         (float, NAN, "it is nan. JSON has no such number: use None or a text"),
         (list[float | None], [1.0, None, math.inf], "2 is inf"),
         (Any, {"a": {"b": NAN}}, "a.b is nan"),
+        (list[Any], ["not NaN", "Infinity", NAN], "2 is nan"),
         (WritesNull, WritesNull(other=NAN), "other is nan"),
         (WritesNull, WritesNull(anything=[NAN]), "anything.0 is nan"),
         (dict[str, int], {json.loads('"\\ud800"'): 1}, "it contains '\\ud800', which is half of a character"),
