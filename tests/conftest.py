@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.browser import browser, page
 from tests.firestore_emulator import firestore_emulator, firestore_emulator_programs, firestore_project
@@ -40,6 +41,10 @@ LONG = (
     "/tests/test_types.py",
 )
 """The files that take longest. They come first, or one process would go on with the last one alone."""
+
+# How long an example takes says more about the load of the machine than about the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

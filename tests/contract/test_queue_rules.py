@@ -634,5 +634,5 @@ class AgainstModel(RuleBasedStateMachine):
         assert len(self.queue) == len(self.model.tasks)
 
 
-AgainstModel.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+AgainstModel.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
 TestAgainstModel = pytest.mark.slow(AgainstModel.TestCase)

@@ -320,5 +320,5 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.turns.kept >= len(self.waiting)
 
 
-AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=50)
 TestAnyOrder = pytest.mark.slow(AnyOrder.TestCase)

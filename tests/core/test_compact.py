@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -285,7 +285,6 @@ JSON = st.recursive(
 SCALAR = st.sampled_from([0, 1, True, False, 1.0, 0.0, -0.0, "", "1", None])
 
 
-@settings(deadline=None)
 @given(st.lists(JSON | SCALAR, min_size=2, max_size=12), st.booleans())
 def test_any_data_of_users_survives(values: list[Any], nested: bool) -> None:
     one = branches(len(values))

@@ -144,7 +144,7 @@ WAYS = [through_fields, through_activity, through_buffer, through_child]
 
 
 @pytest.mark.usefixtures("quarters")
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(typed_values())
 def test_any_value_of_any_type_arrives_or_is_refused(typed_value: tuple[Any, Any]) -> None:
     annotation, value = typed_value

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given, settings
 
 from tests.core.generate import ERRORS, EVENTS, OPS, SPECS, Fields, Op, Spec, build
 from tests.core.helpers import reload, saved, unchanged
@@ -27,7 +27,7 @@ from workflow_core.machine import threads
 from workflow_core.machine.machine import Machine
 from workflow_core.program.reachability import unreachable
 
-random_flows = settings(max_examples=75, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+random_flows = settings(max_examples=75, print_blob=True)
 
 pytestmark = pytest.mark.usefixtures("quarters")
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.generate import OPS, SPECS, Fields, Op, Spec, build
@@ -522,7 +522,7 @@ class DeployingRun(CrashingRun):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, print_blob=True)
 @given(SPECS, OPS, st.integers(0, 99))
 def test_with_every_name_changed_an_instance_does_what_it_had_done(spec: list[Spec], ops: list[Op], at: int) -> None:
     old = build(spec)

@@ -40,7 +40,7 @@ def through_a_store(instance: Instance, *workflows: type[Workflow]) -> tuple[dic
     return asyncio.run(main())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(typed_values())
 def test_fields_come_back_as_they_were(typed: tuple[Any, Any]) -> None:
     annotation, value = typed

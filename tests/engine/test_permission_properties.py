@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_adapter.engine.engine import Engine
@@ -231,7 +231,7 @@ principals = st.sampled_from([ANONYMOUS, EVERYONE]) | st.builds(
 
 
 @pytest.mark.usefixtures("quarters")
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(rules_drawn, principals)
 def test_the_engine_decides_as_the_oracle(rules: Rules, who: Principal) -> None:
     asyncio.run(check(rules, who))

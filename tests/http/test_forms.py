@@ -136,7 +136,7 @@ trees: st.SearchStrategy[Any] = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(trees | json_values)
 def test_a_form_that_is_posted_unchanged_gives_back_its_value(value: Any) -> None:
     schema = schema_of(Tree)
@@ -150,7 +150,7 @@ def test_a_form_that_is_posted_unchanged_gives_back_its_value(value: Any) -> Non
     assert json.dumps(given, sort_keys=True) == json.dumps(value, sort_keys=True)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(json_values, st.sampled_from([int, str, bool, float | None, list[int], dict[str, int], date, Color, Decimal]))
 def test_a_single_value_too(value: Any, type: Any) -> None:
     schema = schema_of(type)

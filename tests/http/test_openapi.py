@@ -168,7 +168,7 @@ def test_every_document_is_well_formed(http: Http) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None)  # the validator takes half a second
+@settings(max_examples=12)
 @given(public=st.booleans(), spec=SPECS)
 def test_the_document_of_any_definition_is_valid(public: bool, spec: list[Any]) -> None:
     access = openapi.DocumentAccess(public=public)

@@ -153,7 +153,7 @@ def rendered(cls: type[Workflow]) -> str:
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(spec=SPECS)
 def test_there_is_a_page_for_any_definition(spec: list[Any]) -> None:
     assert rendered(build(spec)).rstrip().endswith("</html>")

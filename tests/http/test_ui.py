@@ -514,7 +514,7 @@ def rendered(form: Form) -> PageForm:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(trees | json_values)
 def test_the_html_of_a_form_posts_what_the_form_was_made_from(value: Any) -> None:
     form = Form(schema_of(Tree), value=value)

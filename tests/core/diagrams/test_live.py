@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from pizza import PizzaOrder
 
 from tests.core.diagrams.svg_reader import SVG, check_geometry, expected_outline, groups, outline, parse, texts
@@ -527,7 +527,7 @@ def check(cls: type[Workflow], execution: Execution, done: set[Place]) -> None:
 
 
 @pytest.mark.usefixtures("quarters")
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(SPECS, OPS)
 def test_random_instances(spec: list[Spec], ops: list[Op]) -> None:
     builder = Recording()

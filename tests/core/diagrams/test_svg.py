@@ -75,7 +75,7 @@ def test_each_statement_is_there_once_and_in_its_place(cls: type[Workflow]) -> N
 
 
 @pytest.mark.usefixtures("quarters")
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SPECS)
 def test_random_definitions(spec: list[Any]) -> None:
     drawn(build(spec))
