@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from cloud_adapter.tasks_emulator.http_client import HttpClient, NoResponse
+from tests.emulator.harness import until
 from tests.open_files import nothing_stays_open
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -16,11 +17,17 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 Serve = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
+def is_idle(client: HttpClient) -> bool:
+    """Whether the client keeps a connection for its next request."""
+    return any(client._idle.values())
+
+
 class Server:
     """Serves each connection by a function, which gets the connection's number."""
 
-    def __init__(self, serve: Serve) -> None:
+    def __init__(self, serve: Serve, client: HttpClient) -> None:
         self.serve = serve
+        self.client = client
         self.connections = 0
         self.handlers: list[asyncio.Task[None]] = []
         self.requests: list[bytes] = []
@@ -46,7 +53,8 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def serving(serve: Callable[[Server], Serve]) -> AsyncIterator[tuple[Server, HttpClient]]:
-    server, client = Server(None), HttpClient()  # type: ignore[arg-type]
+    client = HttpClient()
+    server = Server(None, client)  # type: ignore[arg-type]
     server.serve = serve(server)
     listening = await asyncio.start_server(server.handle, "127.0.0.1", 0)
     server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/a%20b?c=d"
@@ -116,7 +124,7 @@ def test_a_kept_connection_that_the_server_closes_is_replaced(waits: bool) -> No
         async with serving(of) as (server, client):
             assert await server.post(client) == 200
             if waits:
-                await asyncio.sleep(0.05)
+                await until(lambda: not is_idle(client))
             assert await server.post(client) == 200
             assert (server.connections, len(server.requests)) == (2, 2 if waits else 3)
 
@@ -180,11 +188,12 @@ def test_a_connection_with_more_than_the_response_is_not_used_again() -> None:
 
 def test_an_idle_connection_that_receives_anything_is_not_used_again() -> None:
     def of(server: Server) -> Serve:
-        async def serve(_: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def serve(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await server.request(reader)
             writer.write(OK)
-            await asyncio.sleep(0.02)
-            writer.write(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+            if number == 1:
+                await until(lambda: is_idle(server.client))
+                writer.write(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
             await reader.read()
 
         return serve
@@ -192,7 +201,7 @@ def test_an_idle_connection_that_receives_anything_is_not_used_again() -> None:
     async def scenario() -> None:
         async with serving(of) as (server, client):
             assert await server.post(client) == 200
-            await asyncio.sleep(0.1)
+            await until(lambda: not is_idle(client))
             assert await server.post(client) == 200
             assert server.connections == 2
 

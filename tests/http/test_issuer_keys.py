@@ -16,7 +16,6 @@ from cloud_adapter.http.authenticators import keys
 from cloud_adapter.http.authenticators.keys import (
     KEYS_LIFESPAN_S,
     KEYS_LIFESPAN_S_MAX,
-    KEYS_PATIENCE_S,
     KEYS_REFRESH_S_MIN,
     KEYS_RETRY_S_MIN,
     KEYS_TIMEOUT_S,
@@ -143,7 +142,7 @@ def test_those_who_wait_for_keys_that_cannot_be_had_do_not_ask_one_after_the_oth
     assert issuer.asked.count("/jwks") == 1
 
 
-def test_nobody_who_has_a_key_waits_for_the_next_ones(issuer: Issuer) -> None:
+def test_nobody_who_has_a_key_waits_for_the_next_ones(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = Seconds()
     checks = verifier(issuer, seconds)
     verify(checks, issuer.token())
@@ -153,10 +152,11 @@ def test_nobody_who_has_a_key_waits_for_the_next_ones(issuer: Issuer) -> None:
         begun = time.monotonic()
         verify(checks, issuer.token())  # the one that asks for new keys waits only a moment
         assert time.monotonic() - begun < KEYS_TIMEOUT_S / 2
-        assert len(issuer.asked) == 3
+        until(lambda: len(issuer.asked) == 3)
+        monkeypatch.setattr(keys, "KEYS_PATIENCE_S", 60)
         begun = time.monotonic()
         verify(checks, *(issuer.token() for _ in range(8)))
-        assert time.monotonic() - begun < KEYS_PATIENCE_S, "the others do not wait at all"
+        assert time.monotonic() - begun < 60, "the others do not wait at all"
         assert len(issuer.asked) == 3, "nor do they ask"
     finally:
         issuer.held.set()
