@@ -43,7 +43,8 @@ class DuplicateThread(ExecutionError):
 
 
 class UnknownStatement(ExecutionError):
-    """An instance is at a statement that its definition no longer contains."""
+    """An instance is at a statement that its definition no longer contains, or has stored a value that the code can no
+    longer use."""
 
 
 class IllegalTransition(ExecutionError):

@@ -117,6 +117,15 @@ class ValueForm:
         """Returns the form of the values of a type."""
         return cls(adapter.core_schema, adapter.validator, adapter.serializer)
 
+    def described(self) -> str:
+        """Returns a text that changes with the type: its JSON schema; empty if it has none."""
+        from workflow_core.adapters import SchemaGenerator  # here, because most forms are not described
+
+        try:
+            return f"{SchemaGenerator().generate(self._schema)}\n"
+        except Exception:  # of code of the user, too
+            return ""
+
     def dump(self, value: Any) -> bytes:
         """Returns a value as it is stored.
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic_core import to_json
-
 from cloud_adapter.cli.live_instances import Damaged, live_instances
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.secrets import Secrets
@@ -21,19 +19,17 @@ from cloud_adapter.ports import Codec, Store
 from cloud_adapter.variables import KMS_KEY_VARIABLE, SECRET_KEYS_VARIABLE
 from workflow_core import (
     Execution,
-    ExecutionError,
     InvalidFields,
-    InvalidInput,
     NewerVersion,
     Thread,
     ThreadStatus,
     WaitStatus,
     Workflow,
 )
-from workflow_core.machine.frames import load
 from workflow_core.machine.renaming import rename
+from workflow_core.machine.stored_values import unfit_values
 from workflow_core.plain.methods import plain_run
-from workflow_core.program.cases import ActivityCase, HandlerCase, SelectOp, WatchOp
+from workflow_core.program.cases import HandlerCase, SelectOp, WatchOp
 from workflow_core.program.code import ForkOp, Instruction, StepOp, WaitForOp, loops_around
 from workflow_core.program.program import Program
 from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait, EventWait
@@ -153,11 +149,15 @@ def check_instance(workflows: Mapping[str, type[Workflow]], instance: Instance) 
         found += [("", *problem) for problem in _buffered(cls.__program__, execution)]
         for thread in execution.threads:
             found += [(thread.id, *problem) for problem in _thread(cls.__program__, workflows, thread)]
+        for unfit in unfit_values(cls.__program__, execution):
+            fix = f"{unfit.fix}, {_OTHERWISE}" if unfit.fix else _OTHERWISE
+            found.append((unfit.thread, unfit.what, fix))
     for thread_id, what, remedy in found:
         fix = remedy.fix(cls) if isinstance(remedy, _Missing) else remedy
         yield Problem(instance.workflow, what, fix), Place(instance.id, thread_id)
 
 
+_OTHERWISE = "wait until no instance is there, or repair the instances"
 _CALLED = "add .named({name!r}) to the call that replaces it, "
 _DECORATED = "add renamed_from={name!r} to the decorator of its replacement, "
 _SECTION = "add @section(renamed_from={name!r}) to the method that replaces the section, "
@@ -190,7 +190,7 @@ class _Missing:
             if prefix and not any(rest.startswith(prefix) for rest in cls.__program__.rests):
                 renaming, name = _SECTION, prefix.rstrip("/").rpartition("/")[2]
             name = name.removeprefix(prefix)
-        return f"{renaming.format(name=name)}restore it, wait until no instance is there, or repair the instances"
+        return f"{renaming.format(name=name)}restore it, {_OTHERWISE}"
 
 
 _Found = Iterator[tuple[str, str | _Missing]]
@@ -227,7 +227,6 @@ def _thread(program: Program, workflows: Mapping[str, type[Workflow]], thread: T
         return
     if thread.status in _PARKED:
         yield from _waits(program, workflows, thread, instruction)
-    yield from _locals(thread, instruction)
     yield from _around(program, thread, instruction)
 
 
@@ -246,33 +245,8 @@ def _waits(
                 f"it waits in {thread.step!r} for the {wait.kind} {wait.event!r}, which no longer exists",
                 _Missing(wait.event, _DECORATED if isinstance(wait, EventWait) else ""),
             )
-        elif isinstance(wait, ActivityWait) and isinstance(case, ActivityCase) and case.activity.signature.takes_input:
-            try:
-                case.activity.signature.load(wait.event, to_json(wait.input))
-            except InvalidInput as error:
-                yield (
-                    f"the input of activity {wait.event!r} is no longer valid for its function: {_of(error)}",
-                    "make the function accept the old input too, or wait until the activities have ended",
-                )
         elif isinstance(wait, ChildWait) and wait.status is not WaitStatus.SET_UP:
             yield from _child(workflows, wait)
-
-
-def _locals(thread: Thread, instruction: Instruction) -> _Found:
-    """Problems with the local variables of a plain definition."""
-    for local in instruction.kept:
-        if local.stored_key(thread.locals) is None:
-            if not local.has_default:
-                name = local.key.rpartition("/")[2]
-                shown = "computed values" if local.is_hidden else f"the local {name!r}"
-                what = f"it is at {thread.step!r}, where the code now needs {shown}, which it does not have"
-                fix = f"assign it with {name} = local({name!r}, default=...), or wait until no instance is there"
-                yield what, "wait until no instance is there" if local.is_hidden else fix
-            continue
-        try:
-            load(thread, local)
-        except ExecutionError as error:
-            yield str(error), "annotate the local with a type that also accepts the stored value"
 
 
 def _around(program: Program, thread: Thread, instruction: Instruction) -> _Found:
@@ -296,20 +270,10 @@ def _around(program: Program, thread: Thread, instruction: Instruction) -> _Foun
 
 def _buffered(program: Program, execution: Execution) -> _Found:
     for event in execution.buffer:
-        case = next((case for _, case in program.events.get(event.event, ()) if case.buffered), None)
-        if case is None:
+        if not any(case.buffered for _, case in program.events.get(event.event, ())):
             yield (
                 f"it has a buffered event {event.event!r}, which is no longer buffered anywhere",
                 _Missing(event.event, _DECORATED),
-            )
-            continue
-        try:
-            (case.signature.load if event.by_name else case.signature.validate_json)(event.event, event.input.encode())
-        except InvalidInput as error:
-            yield (
-                f"it has a buffered event {event.event!r} with an input that its handler no longer accepts: "
-                f"{_of(error)}",
-                "make the handler accept the old input too, or wait until the events are handled",
             )
 
 
@@ -339,7 +303,3 @@ def _missing(thread: Thread) -> _Missing:
         return _Missing(thread.step, _DECORATED)
     is_call = bool(waits) and not thread.step.rpartition("/")[2].startswith(_NOT_NAMED)
     return _Missing(thread.step, _CALLED if is_call else "")
-
-
-def _of(error: InvalidInput) -> str:
-    return "; ".join(f"{detail['field'] or 'input'}: {detail['message']}" for detail in error.errors)

@@ -270,7 +270,7 @@ class Unpause(Action):
         return execution.status is Status.PAUSED
 
     def apply(self, session: Session, now: datetime) -> None:
-        session.machine.check()
+        session.check()
         self.refuse_ended(session.execution)
         if session.execution.status is not Status.PAUSED:
             return
@@ -304,6 +304,7 @@ class RetryFailed(Action):
 
     def apply(self, session: Session, now: datetime) -> None:
         session.machine.retry()
+        session.check()
         self.note(session, now)
         settle(session)
 
@@ -358,9 +359,10 @@ def _ended(id: str, status: Status, past: str) -> InstanceEnded:
 
 
 def _settle_if_known(session: Session) -> None:
-    """Moves the threads on. If a thread is at a statement that the definition does not have, nothing can move yet."""
+    """Moves the threads on. If a thread is at a statement that the definition does not have, or has stored a value that
+    the code cannot use, nothing can move yet."""
     try:
-        session.machine.check()
+        session.check()
     except UnknownStatement:
         return
     settle(session)

@@ -120,6 +120,8 @@ class After:
         entries: the new entries of the history.
         delivered: timeouts that were delivered, so their tasks do not have to be deleted.
         has_no_events: whether the inbox, read after the stored state, contained no events of clients.
+        is_checked: whether this version of the definition can use what the instance has stored. If that is not known,
+            the instance keeps the version that has stored it.
     """
 
     execution: Execution
@@ -129,6 +131,7 @@ class After:
     entries: Sequence[HistoryEntry] = ()
     delivered: AbstractSet[Timer] = frozenset()
     has_no_events: bool = False
+    is_checked: bool = True
 
 
 @record(slots=True)
@@ -185,7 +188,7 @@ def plan(
     horizon, stored = options.horizon, before.instance
     renews = isinstance(policy, Hold) and policy.renews
     waits = schedule.open_timeouts(after.execution)
-    version = after.program.version
+    version = after.program.version if after.is_checked else after.execution.definition_version
     fence = partial(schedule.fence_of, token=token, now=now, lazy_after=options.lazy_after)
     execution = to_store(after.execution, waits, fence, version=version, now=now, counts=renews)
     create = list(_timed(execution, after.program, token, now, horizon)) if waits else []

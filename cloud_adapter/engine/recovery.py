@@ -193,7 +193,7 @@ class Recovery:
             cls = served(self.workflows, due.workflow)
             instance = await self.committer.store.load(due.workflow, due.id)
             session = Session(cls, await self.committer.secrets.opened(instance), call.now + call.ahead)
-            session.machine.check()
+            session.check()
             if _can_move(session, call.now, call.now + call.ahead):
                 await self._schedule(instance, call.now, call.ahead, call.salt)
                 call.scheduled += 1

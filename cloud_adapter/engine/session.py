@@ -150,10 +150,11 @@ class Session:
         self._touches += self.machine.take_touched()
 
     def check(self) -> None:
-        """Raises ``UnknownStatement`` if the definition no longer has a statement at which the instance is. Checked
-        only once, because the instance can only move to known statements."""
+        """Raises ``UnknownStatement`` if the definition no longer has a statement at which the instance is, or cannot
+        use a value that is stored there. Checked only once, because the instance can only move to known statements."""
         if not self._is_known:
             self.machine.check()
+            self.machine.check_values()
             self._is_known = True
 
     def mark(self) -> Mark:
@@ -231,6 +232,7 @@ class Session:
         after = After(
             self.execution, program, self._fields, self._searched_by(), entries, self.delivered, self.has_no_events
         )
+        after.is_checked = self._is_known
         return plan(self.before, after, now, policy, token, options)
 
     def _searched_by(self) -> Mapping[str, Any]:

@@ -20,7 +20,8 @@ class View:
 
     Attributes:
         accepted: of these events, the ones that the client may send.
-        problem: why the instance cannot move, if it is at a statement that the definition no longer has.
+        problem: why the instance cannot move, if it is at a statement that the definition no longer has, or has stored
+            a value that the code cannot use.
         operator: whether the client may operate the instance, and see how it works inside: the inputs of its
             activities and children, its errors, its threads and its history.
         readable: whether the client may read the instance. Only the creator of an instance gets a view of one that
@@ -52,7 +53,7 @@ def view_of(session: Session, caller: Caller | None = None) -> View:
     is_readable = caller is None or caller.may_read(workflow)
     is_operator = is_readable and (caller is None or caller.may(workflow, Action.OPERATE))
     try:
-        machine.check()
+        session.check()
     except UnknownStatement as error:
         return View(instance, workflow, (), str(error), operator=is_operator, readable=is_readable)
     accepted: Iterable[Accepted] = (found for found in machine.accepted() if found.case.from_clients)

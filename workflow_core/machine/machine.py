@@ -35,7 +35,18 @@ For threads:
 
 from __future__ import annotations
 
-from workflow_core.machine import calls, due, events, instructions, operations, results, saves, threads, unwinding
+from workflow_core.machine import (
+    calls,
+    due,
+    events,
+    instructions,
+    operations,
+    results,
+    saves,
+    stored_values,
+    threads,
+    unwinding,
+)
 from workflow_core.machine.state import MachineState
 
 
@@ -122,5 +133,6 @@ class Machine(MachineState):
     run = instructions.run
     start_of = threads.start_of
     check = threads.check
+    check_values = stored_values.check_values
     tries_again = unwinding.tries_again
     catches = unwinding.catches

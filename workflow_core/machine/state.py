@@ -6,6 +6,7 @@ right:
     alone → machine → operations → results → due → outside_work → work → calls → events → instructions → sections,
     endless → unwinding → threads → waits → transitions, values → state
     machine → saves → state
+    machine → stored_values → frames → state
 
 One call goes in the opposite direction: a branch that fails cancels its siblings (``unwinding``), a canceled sibling
 runs its ``finally_`` section (``instructions``), and that section may fail again. This call goes through

@@ -28,6 +28,9 @@ def resting(assembly: Assembly, statement: Resting) -> None:
     rest = next(part for part in assembly.code[start:] if assembly.rests.get(part.name) is part)
     rest.kept = statement.locals
     assembly.note(f"locals {' '.join(local.key for local in statement.locals)}\n")
+    for local in statement.locals:
+        if local.form is not None:
+            assembly.note(local.form.described)
     if isinstance(rest, SelectOp):
         for case in rest.cases.values():
             case.keeps_result = True
