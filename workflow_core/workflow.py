@@ -14,10 +14,11 @@ from workflow_core.adapters import JsonSchema, LateSchema, SchemaGenerator, adap
 from workflow_core.comparing import Changed
 from workflow_core.defaults import check_field_defaults
 from workflow_core.error_texts import field_texts
-from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput, NewerVersion
+from workflow_core.errors import DefinitionError, InvalidFields, InvalidInput
 from workflow_core.field_checks import check_fields
 from workflow_core.garbage import no_collection
 from workflow_core.inputs import from_client
+from workflow_core.migration import migrated
 from workflow_core.plain.methods import plain_run
 from workflow_core.plain.vocabulary import Method
 from workflow_core.principal import Action, Principal
@@ -207,7 +208,8 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         """Converts the stored fields of an older version of the workflow to the current version. Override this method.
 
         It is called each time such an instance is loaded, until a commit saves the new fields, so it must have no other
-        effects. By default, it returns the fields unchanged.
+        effects. By default, it returns the fields unchanged. What it returns may contain fields that the class no
+        longer has, but no name that is neither a field of the class nor among the stored fields.
 
         Args:
             version: the version that stored the fields; lower than the class's version.
@@ -312,35 +314,6 @@ def _prepare(cls: type[Workflow], name: str | None, version: int | None) -> None
         cls.definition = compile_run(cls, run, scope)
     cls.__program__ = compile_definition(cls.__workflow_name__, cls.definition, scope, cls.__workflow_version__)
     cls.__program__.refresh(cls, cls.__program__.methods)
-
-
-def migrated(cls: type[Workflow], fields: str | bytes, version: int) -> str | bytes:
-    """Returns the fields that a version of the workflow stored, as JSON of the current version, without validation.
-
-    Raises:
-        InvalidFields: the fields cannot be migrated.
-        NewerVersion: a newer version stored the fields.
-    """
-    check_version(cls, version)
-    if version == cls.__workflow_version__:
-        return fields
-    what = f"the fields of {cls.__name__} that version {version} stored"
-    try:
-        data = cls.migrate(version, from_json(fields))
-        if isinstance(data, dict):
-            return to_json(data)
-    except Exception as error:
-        raise InvalidFields(f"{what} cannot be migrated: {type(error).__name__}: {error}") from error
-    raise InvalidFields(f"{what} cannot be migrated: migrate returned {data!r:.100}, it must return the fields")
-
-
-def check_version(cls: type[Workflow], version: int) -> None:
-    """Raises ``NewerVersion`` if the stored version is newer than the class."""
-    if version > cls.__workflow_version__:
-        raise NewerVersion(
-            f"the instance was saved by version {version} of workflow {cls.__workflow_name__!r}, this code has version "
-            f"{cls.__workflow_version__}: try again, so that the newer code is reached, or deploy that again"
-        )
 
 
 def _form(where: str, cls: type[Workflow], *, by_alias: bool) -> ValueForm:

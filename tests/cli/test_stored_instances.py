@@ -23,6 +23,7 @@ from workflow_core import (
     ForEach,
     Go,
     If,
+    InvalidFields,
     On,
     Parallel,
     Retry,
@@ -270,6 +271,25 @@ async def test_fields_that_do_not_load(world: World) -> None:
     (problem,) = found.problems
     assert problem.fix == "give new fields a default, or increase the version of the workflow and write migrate"
     assert report(await check_store(world.store, [Migrated])) == []
+
+
+class Misspelled(Narrow, name="article", version=2):
+    title: str = ""
+
+    @classmethod
+    def migrate(cls, version: int, fields: dict[str, Any]) -> dict[str, Any]:
+        return fields | {"titel": "untitled"}
+
+
+@in_world(article(WAIT))
+async def test_a_misspelled_name_in_a_migration(world: World) -> None:
+    await world.started()
+    ((_, problem),) = report(await check_store(world.store, [Misspelled]))
+    assert problem.endswith("nor among the stored fields. Did you mean 'title'?")
+    before = await world.instance()
+    with pytest.raises(InvalidFields, match="'titel'"):
+        await world.start(Misspelled).send("E")
+    assert await world.instance() == before
 
 
 @in_world(Migrated)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from pydantic import ConfigDict, model_validator
 from pydantic_core import from_json
 
 from tests.core.helpers import unchanged
@@ -190,3 +192,55 @@ def test_a_migration_is_not_called_for_fields_of_its_own_version() -> None:
     cls = migrating(fail)
     assert cls.load_fields('{"cents": 1}', 2) == cls(cents=1)
     assert cls.load_fields('{"cents": 1}') == cls(cents=1)
+
+
+UNKNOWN = (
+    "version 1 stored cannot be migrated: migrate returned {!r}, which is neither a field of the class nor among the "
+)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"cent": 5}, UNKNOWN.format("cent") + "stored fields. Did you mean 'cents'?"),
+        ({"zzz": 5}, UNKNOWN.format("zzz") + "stored fields. Remove it from what migrate returns"),
+        ({1: 5}, UNKNOWN.format("1") + "stored fields. Remove it from what migrate returns"),
+    ],
+)
+def test_a_name_that_nobody_knows(extra: dict[Any, Any], message: str) -> None:
+    cls = migrating(lambda cls, version, fields: fields | {"cents": 950} | extra)
+    with pytest.raises(InvalidFields, match=re.escape(message)):
+        loaded(cls, *parked(First, amount=9.5))
+
+
+def test_stored_fields_that_the_class_no_longer_has_may_be_returned() -> None:
+    def keep(cls: Any, version: int, fields: dict[str, Any]) -> dict[str, Any]:
+        amount = fields.pop("amount")
+        return fields | {"amount": amount, "cents": 950}
+
+    order, _ = loaded(migrating(keep), *parked(First, amount=9.5, paid=True))
+    assert order.cents == 950
+
+
+class OfAnyName(Workflow, name="invoice", version=2):
+    model_config = ConfigDict(extra="allow")
+    cents: int
+    definition = DEFINITION
+
+
+class OfFormerNames(Workflow, name="invoice", version=2):
+    cents: int
+    definition = DEFINITION
+
+    @model_validator(mode="before")
+    @classmethod
+    def take(cls, fields: Any) -> Any:
+        return {"cents": fields["cent"]}
+
+
+@pytest.mark.parametrize("cls", [OfAnyName, OfFormerNames])
+def test_a_class_that_takes_other_names(cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrate = classmethod(lambda cls, version, fields: {"cents": 950, "cent": 950})
+    monkeypatch.setattr(cls, "migrate", migrate)
+    order, _ = loaded(cls, *parked(First, amount=9.5))
+    assert order.cents == 950

@@ -27,10 +27,11 @@ from workflow_core.machine.threads import branches_of, check, end_all, start_of
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.unwinding import cancel_thread, watch_again
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
+from workflow_core.migration import migrated
 from workflow_core.program.code import loops_around
 from workflow_core.stored_parts import LeaveKind
 from workflow_core.wait_types import ActivityWait, ChildTeardown, TimedWait
-from workflow_core.workflow import Workflow, migrated
+from workflow_core.workflow import Workflow
 
 
 def cancel(machine: MachineState) -> None:

@@ -24,10 +24,11 @@ from workflow_core.errors import UnknownStatement
 from workflow_core.execution import Execution, Thread
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.renaming import rename
+from workflow_core.migration import check_version
 from workflow_core.principal import Principal
 from workflow_core.program.code import Instruction
 from workflow_core.program.program import Program
-from workflow_core.workflow import Workflow, check_version
+from workflow_core.workflow import Workflow
 
 
 def program_of(workflow: Workflow, execution: Execution, now: datetime | None) -> Program:

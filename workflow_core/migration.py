@@ -1,0 +1,64 @@
+"""Stored fields of older versions of a workflow, as those of the current version. See ``Workflow.migrate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from workflow_core.errors import InvalidFields, NewerVersion
+
+
+def migrated(cls: Any, fields: str | bytes, version: int) -> str | bytes:
+    """Returns the fields that a version of the workflow stored, as JSON of the current version, without validation.
+
+    A name that is neither a field of the class nor among the stored fields would be dropped, with its value. It is
+    refused, because it is probably misspelled. Stored fields that the class no longer has may be returned.
+
+    Args:
+        cls: the class of the workflow.
+
+    Raises:
+        InvalidFields: the fields cannot be migrated.
+        NewerVersion: a newer version stored the fields.
+    """
+    check_version(cls, version)
+    if version == cls.__workflow_version__:
+        return fields
+    what = f"the fields of {cls.__name__} that version {version} stored cannot be migrated"
+    stored = from_json(fields)
+    known = cls.model_fields.keys() | stored.keys()
+    try:
+        data = cls.migrate(version, stored)
+        text = to_json(data)
+    except Exception as error:
+        raise InvalidFields(f"{what}: {type(error).__name__}: {error}") from error
+    if not isinstance(data, dict):
+        raise InvalidFields(f"{what}: migrate returned {data!r:.100}, it must return the fields")
+    unknown = [str(name) for name in data if name not in known]
+    if unknown and not _takes_unknown(cls):
+        raise InvalidFields(f"{what}: {_refusal(cls, unknown[0])}")
+    return text
+
+
+def _takes_unknown(cls: Any) -> bool:
+    """Whether a class may use data under other names than those of its fields."""
+    validators = cls.__pydantic_decorators__.model_validators.values()
+    return cls.model_config.get("extra") == "allow" or any(each.info.mode != "after" for each in validators)
+
+
+def _refusal(cls: Any, name: str) -> str:
+    from difflib import get_close_matches  # here, because only this error needs it
+
+    close = get_close_matches(name, cls.model_fields, 1)
+    fix = f"Did you mean {close[0]!r}?" if close else "Remove it from what migrate returns"
+    return f"migrate returned {name!r}, which is neither a field of the class nor among the stored fields. {fix}"
+
+
+def check_version(cls: Any, version: int) -> None:
+    """Raises ``NewerVersion`` if the stored version is newer than the class."""
+    if version > cls.__workflow_version__:
+        raise NewerVersion(
+            f"the instance was saved by version {version} of workflow {cls.__workflow_name__!r}, this code has version "
+            f"{cls.__workflow_version__}: try again, so that the newer code is reached, or deploy that again"
+        )
