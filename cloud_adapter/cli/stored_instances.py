@@ -207,10 +207,9 @@ def _fields(cls: type[Workflow], instance: Instance) -> _Found:
             "deploy that version or a later one",
         )
     except InvalidFields as error:
-        yield (
-            str(error),
-            "give new fields a default, or increase the version of the workflow and write migrate",
-        )
+        is_older = version < cls.__workflow_version__
+        migrate = "correct migrate" if is_older else "increase the version of the workflow and write migrate"
+        yield str(error), f"give new fields a default, or {migrate}"
 
 
 def _thread(program: Program, workflows: Mapping[str, type[Workflow]], thread: Thread) -> _Found:

@@ -203,7 +203,9 @@ class Calls(Expressions):
             action = _action(method, owner, expression(made), arguments.context)
             return Step(name, action, retry=method.retry, timeout=method.timeout, renamed_from=method.renamed_from)
 
-        prepared.parts.append(self._wait(frame, node, name, [made], make))
+        wait = self._wait(frame, node, name, [made], make)
+        wait.takes_context = arguments.context is not None
+        prepared.parts.append(wait)
         return prepared
 
     def _activity(

@@ -60,6 +60,10 @@ class Lowering:
     def __init__(self, reading: Reading, types: LocalTypes) -> None:
         self._reading = reading
         self._types = types
+        self._excepts: list[str] = []
+        """The ``except`` clauses around the part at hand, the innermost last."""
+        self._errors_read: set[str] = set()
+        """The ``except`` clauses whose error something reads."""
 
     def section(self, parts: Iterable[Part]) -> Section:
         """Returns parts as a section."""
@@ -87,6 +91,8 @@ class Lowering:
             case Exit():
                 return _EXITS[part.kind]()
             case Wait():
+                if part.takes_context:
+                    self._errors_read.update(self._excepts[-1:])
                 return Resting(
                     part.make(lambda node: self.expression(part, node)), self._locals(part, part.live), part.place
                 )
@@ -158,7 +164,11 @@ class Lowering:
 
         made = Try(part.name, *self._body(part.body))
         for handler in part.handlers:
+            self._excepts.append(key := part.frame.key(handler.name))
             made = made.except_(handler.types, *self._body(handler.body), name=handler.name)
+            self._excepts.pop()
+            if key not in self._errors_read:
+                made = made.with_error_unread()
         return made if part.final is None else made.finally_(*self._body(part.final))
 
     def _limited(self, part: Limited) -> Within:
@@ -244,6 +254,8 @@ class Lowering:
             return lambda frame: frame.now
         for derived in part.derived:
             if name == derived.source:
+                if not derived.is_item:
+                    self._errors_read.add(derived.name)
                 return _source(derived)
         local = self._types.local(part.frame.key(name), f"in {part.frame.source.place(part.line)}")
         return lambda frame: frame.get(local)

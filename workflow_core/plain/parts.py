@@ -208,11 +208,13 @@ class Wait(Part):
     Attributes:
         reads: the variables that its functions read.
         make: makes its statement; it is given a function that compiles expressions.
+        takes_context: whether it is a step with a context, in which it finds the error that an ``except`` has caught.
     """
 
     name: str
     reads: frozenset[str]
     make: Callable[[Any], Any]
+    takes_context: bool = False
 
 
 @record(eq=False, kw_only=True)

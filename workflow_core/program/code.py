@@ -94,7 +94,7 @@ class Instruction:
             that a ``Go`` in such a section has started, that section.
         cleanups: all ``finally_`` sections around it within its thread, the outermost first, as the names of the
             ``Try``s.
-        caught: the innermost ``except_`` section around it.
+        caught: the innermost ``except_`` section around it whose error something there may read.
         each: the innermost ``ForEach`` around it.
         kept: for a rest, the locals that a thread stores there.
         next: where a thread continues if it does not jump; set when the whole program is known.

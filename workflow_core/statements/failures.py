@@ -27,13 +27,18 @@ from workflow_core.statements.basic import (
 
 @record(frozen=True)
 class Except:
-    """The statements that run after a ``Try`` raises an error of one of ``types``; created by ``Try.except_``."""
+    """The statements that run after a ``Try`` raises an error of one of ``types``; created by ``Try.except_``.
+
+    Attributes:
+        is_read: whether something in them may read the error.
+    """
 
     name: str
     types: tuple[type[BaseException], ...]
     body: Section
     then: Callable[..., Any] | None
     renamed_from: tuple[str, ...] = ()
+    is_read: bool = True
 
 
 @record(frozen=True, init=False)
@@ -109,6 +114,11 @@ class Try(Statement):
         if self.cleanup is not None:
             raise DefinitionError(where, "there are two", "Put all statements into one finally_.")
         return self._with(cleanup=make_body(where, statements))
+
+    def with_error_unread(self) -> Try:
+        """Returns the statement, in whose last ``except_`` section nothing reads the error. An instance in the section
+        continues there even if the section has got another name."""
+        return self._with(excepts=(*self.excepts[:-1], replace(self.excepts[-1], is_read=False)))
 
     def _with(self, **changed: Any) -> Try:
         extended = object.__new__(Try)
