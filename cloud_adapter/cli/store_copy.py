@@ -4,7 +4,8 @@ Theory of operation. Nothing serves the instances meanwhile: neither the source,
 destination, where they would run while they are incomplete. An instance is written in steps: the entries of its inbox,
 its document with its history, its keys. Each step may be repeated, so a copy that was interrupted continues, and one
 that is complete finds nothing to do. An instance that the destination has in another state is never changed. After
-its last step, everything is read back and compared.
+its last step, everything is read back and compared. At the end, the listings of both stores are compared, because
+something may have changed the source since an earlier call has copied an instance.
 
 Documents are copied as they are stored, so secrets stay encrypted, and need the same keys at the destination. Tasks are
 not copied. ``wake_at`` says when an instance is due, and the recovery of the destination creates the tasks. That an
@@ -30,7 +31,8 @@ from cloud_adapter.errors import (
     TooLarge,
 )
 from cloud_adapter.ports import CopyableStore, Order
-from cloud_adapter.stores.listings import LIMIT_MAX
+from cloud_adapter.stores.listings import EPOCH, LIMIT_MAX
+from cloud_adapter.summaries import Summary
 from workflow_core.wait_types import ActivityWait
 
 PAGE = 100
@@ -41,6 +43,8 @@ AT_A_TIME = 10
 KEYS_PER_COMMIT = 50
 RESPONSES_PER_COMMIT = 2_000_000
 """The most characters of the responses of keys that one commit writes."""
+
+_COPY_ANEW = "stop what serves the source, delete it at the destination, and repeat"
 
 
 @dataclass(slots=True)
@@ -124,12 +128,8 @@ class Copier:
                 await self._copy_workflow(workflow)
         if self.writes:
             for workflow in workflows:
-                counts = await _count(self.source, workflow), await _count(self.destination, workflow)
-                self.report.counts[workflow] = counts
-                if counts[0] > counts[1] and self.report.is_good:
-                    self.report.problems.append(
-                        (workflow, "", f"the source has {counts[0]}, the destination {counts[1]}")
-                    )
+                await self._compare_listings(workflow)
+            self.save(self.progress)
         return self.report
 
     async def _find_postponed(self) -> None:
@@ -154,6 +154,27 @@ class Copier:
             self.save(progress)
             if (cursor := page.cursor) is None:
                 return
+
+    async def _compare_listings(self, workflow: str) -> None:
+        """Finds what has changed in the source since it was copied, and counts the instances."""
+        known = {id for name, id, _ in self.report.problems if name == workflow}
+        here, there = _Listing(self.source, workflow), _Listing(self.destination, workflow)
+        other = await there.next()
+        while (one := await here.next()) is not None:
+            while other is not None and other.id < one.id:
+                other = await there.next()
+            if one.id in known:
+                continue
+            if other is None or other.id != one.id:
+                self._leave(
+                    workflow, one.id, "the destination does not have it: stop what serves the source, and repeat"
+                )
+            elif (one.status, one.updated_at or EPOCH) != (other.status, other.updated_at or EPOCH):
+                self._leave(workflow, one.id, f"it has changed since it was copied: {_COPY_ANEW}")
+        while other is not None:
+            other = await there.next()
+        self.report.problems += [(workflow, "", what) for what in there.damaged]
+        self.report.counts[workflow] = here.count, there.count
 
     async def _copy_all(self, places: Sequence[tuple[str, str]]) -> None:
         for first in range(0, len(places), AT_A_TIME):
@@ -198,7 +219,7 @@ class Copier:
             there = await _Whole.load(self.destination, workflow, id, self.now)
         except InstanceNotFound:
             there = None
-        if there is not None and (names := self._differ(here.instance, there.instance)):
+        if there is not None and (names := self._differ(here, there)):
             raise _Left(f"the destination has it in another state ({', '.join(names)} differ), and is not changed")
         is_new = there is None or not there.has_all_of(here)
         if is_new and self.writes:
@@ -208,30 +229,37 @@ class Copier:
         return is_new, execution.live and any(isinstance(wait, ActivityWait) for wait in waits)
 
     async def _write(self, here: _Whole, there: _Whole | None) -> None:
+        workflow, id = here.instance.workflow, here.instance.id
+        if there is None:
+            # An earlier call may have left entries that the source has processed since.
+            found = await self.destination.inbox(workflow, id, LIMIT_MAX)
+            await self.destination.discard([entry for entry in found if entry not in here.inbox])
         for entry in here.inbox:
             await self.destination.post(entry)
         if there is None:
             is_postponed = (here.instance.workflow, here.instance.id) in self._postponed
             new = replace(here.instance, wake_at=self.now) if is_postponed else here.instance
             await self.destination.create(_as_new(new))
-        known = set() if there is None else {key.key for key in there.keys}
-        workflow, id = here.instance.workflow, here.instance.id
+        known = {key.key async for key in _keys(self.destination, workflow, id, self.now)}
         current = await self.destination.load(workflow, id)
         for keys in _portions([key for key in here.keys if key.key not in known]):
             current = await self.destination.commit(current, keys)
         written = await _Whole.load(self.destination, workflow, id, self.now)
-        names = self._differ(here.instance, written.instance)
+        names = self._differ(here, written)
         if names or not written.has_all_of(here):
             raise _Left(f"what was written is not what was read ({', '.join(names) or 'inbox or keys'} differ)")
         if _differences(here.instance, (await self.source.load(workflow, id, history=True))):
-            raise _Left("it has changed while it was copied: delete it at the destination, stop what serves the source")
+            raise _Left(f"it has changed while it was copied: {_COPY_ANEW}")
 
-    def _differ(self, here: Instance, there: Instance) -> list[str]:
-        """Returns the names of the parts in which the destination's instance differs."""
-        if there.wake_at is not None and there.wake_at <= self.now:
+    def _differ(self, here: _Whole, there: _Whole) -> list[str]:
+        """Returns the names of the parts in which the destination's instance differs, other than by what it lacks."""
+        one, other = here.instance, there.instance
+        if other.wake_at is not None and other.wake_at <= self.now:
             # It may have been postponed here. A time that has passed is never wrong: recovery looks what is due.
-            here = replace(here, wake_at=there.wake_at)
-        return _differences(here, there)
+            one = replace(one, wake_at=other.wake_at)
+        names = _differences(one, other)
+        names += ["inbox"] * (not set(there.inbox) <= set(here.inbox))
+        return names + ["keys"] * (not set(there.keys) <= set(here.keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +318,29 @@ def _differences(one: Instance, other: Instance) -> list[str]:
     return [name for name in names if getattr(one, name) != getattr(other, name)]
 
 
-async def _count(store: CopyableStore, workflow: str) -> int:
-    count, cursor = 0, None
-    while True:
-        page = await store.list(workflow, order=Order.ID, limit=LIMIT_MAX, cursor=cursor)
-        count += len(page.instances) + len(page.damaged)
-        if (cursor := page.cursor) is None:
-            return count
+class _Listing:
+    """The instances of a workflow in the order of their ids.
+
+    Attributes:
+        count: how many were read, with those that are damaged.
+    """
+
+    def __init__(self, store: CopyableStore, workflow: str) -> None:
+        self.count = 0
+        self.damaged: list[str] = []
+        self._summaries = self._read(store, workflow)
+
+    async def next(self) -> Summary | None:
+        """Returns the next one; None: there is no more."""
+        return await anext(self._summaries, None)
+
+    async def _read(self, store: CopyableStore, workflow: str) -> AsyncIterator[Summary]:
+        cursor = None
+        while True:
+            page = await store.list(workflow, order=Order.ID, limit=LIMIT_MAX, cursor=cursor)
+            self.count += len(page.instances) + len(page.damaged)
+            self.damaged += page.damaged
+            for summary in page.instances:
+                yield summary
+            if (cursor := page.cursor) is None:
+                return
