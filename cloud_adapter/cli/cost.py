@@ -91,6 +91,6 @@ def _print(console: SafeConsole, workflow: str, rows: dict[str, CostedPath], ord
 
 
 def _as_data(path: CostedPath, orders: int) -> dict[str, Any]:
-    prices = {name: round(price * orders, 6) for name, price in path.cost.prices.items()}
-    dollars = round(path.cost.dollars * orders, 6)
+    prices = {name: round(price * orders, 12) for name, price in path.cost.prices.items()}
+    dollars = round(path.cost.dollars * orders, 12)
     return asdict(path.cost) | {"dollars": dollars, "prices": prices, "choices": list(path.choices)}

@@ -8,7 +8,8 @@ commit of what came before them, so they cost nothing. What costs something is a
 
 ``paths`` walks through the tree of the statements (``describe.statements``) and follows every branch. Of the paths that
 have come to the same point in the same kind of segment, it keeps the cheapest and the most expensive one, so that their
-number does not grow.
+number does not grow. What a section adds to a path depends only on the kind of segment in which it begins, and is
+computed once for each, however often loops around it run.
 
 Shards of indexes change nothing: they add no write, and the query of recovery finds the same instances.
 
@@ -22,9 +23,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
+from cloud_adapter.engine.schedule import stop_before
+from cloud_adapter.options import EngineOptions
 from workflow_core.diagrams import describe
 from workflow_core.program.cases import HandlerCase
 from workflow_core.program.program import Program
@@ -33,6 +36,9 @@ Node = dict[str, Any]
 
 RECOVERIES: Final = 2
 """How many runs of recovery find a lazy timer before its deadline."""
+
+CHOICES_MAX: Final = 1_000
+"""The most choices of a path that are kept, from its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,8 @@ STEP = Cost(writes=1, lines=1)
 EVENT = READ_AND_WRITE + Cost(requests=1, lines=1)
 TIMEOUT = READ_AND_WRITE + Cost(deliveries=1, lines=1)
 TIMER, NO_TIMER = Cost(tasks=1), Cost(deletions=1)
+STOP = Cost(reads=1, tasks=1, deliveries=1)
+"""A task on the way to a timer that is due beyond the horizon of the queue."""
 LAZY = Cost(reads=2 * RECOVERIES, tasks=RECOVERIES)
 """Each run of recovery finds and loads the instance, and asks for the task."""
 ATTEMPT = Cost(tasks=1, deliveries=1, reads=1) + READ_AND_WRITE + Cost(lines=1)
@@ -135,6 +143,10 @@ class _Path:
     rest: tuple[bool, bool] | None = None
     choices: tuple[str, ...] = ()
 
+    def then(self, more: _Path) -> _Path:
+        """It continues with what ``more`` adds."""
+        return replace(more, cost=self.cost + more.cost, choices=(self.choices + more.choices)[:CHOICES_MAX])
+
     def plus(self, cost: Cost) -> _Path:
         return replace(self, cost=self.cost + cost)
 
@@ -155,7 +167,7 @@ class _Path:
 
 @dataclass(frozen=True, slots=True)
 class CostedPath:
-    """A whole path: what it costs, and the branches and cases that it takes."""
+    """A whole path: what it costs, and the branches and cases that it takes, at most ``CHOICES_MAX``."""
 
     cost: Cost
     choices: Sequence[str]
@@ -181,15 +193,27 @@ class _Walk:
         self.program = program
         self.rounds = rounds
         self.lazy_after = lazy_after
+        self.known: dict[tuple[int, _Path], list[_Path]] = {}
 
     def section(self, nodes: Sequence[Node], begun: Iterable[_Path]) -> list[_Path]:
         """Returns the paths at the end of a section, of which those that have ``ended`` left it earlier."""
-        found = list(begun)
-        for node in nodes:
-            after: list[_Path] = []
-            for path in found:
-                after += [path] if path.ended else self._node(node, path)
-            found = _pruned(after)
+        found: list[_Path] = []
+        for path in begun:
+            found += [path] if path.ended else map(path.then, self._additions(nodes, path))
+        return _pruned(found)
+
+    def _additions(self, nodes: Sequence[Node], path: _Path) -> list[_Path]:
+        """Returns what a section may add to a path that begins it."""
+        begun = replace(path, cost=Cost(), choices=())
+        found = self.known.get((id(nodes), begun))
+        if found is None:
+            found = [begun]
+            for node in nodes:
+                after: list[_Path] = []
+                for one in found:
+                    after += [one] if one.ended else self._node(node, one)
+                found = _pruned(after)
+            self.known[id(nodes), begun] = found
         return found
 
     def _node(self, node: Node, path: _Path) -> Iterable[_Path]:
@@ -207,7 +231,7 @@ class _Walk:
             case "go":
                 return (replace(end, ended="") for end in self._threads([node["statements"]], path, joins=False))
             case "for_each":
-                return self._threads([node["statements"]] * self.rounds, path, joins=True)
+                return self._threads([node["statements"]] * self.rounds, path, joins=True, limit=node["limit"])
             case "parallel" | "race":
                 return self._threads(node["branches"], path, joins=True)
             case "try":
@@ -218,10 +242,10 @@ class _Walk:
                 begun = path.step()
                 return [begun if node["detached"] else begun.rested().woken(END_OF_CHILD)]
             case "sleep":
-                case = node | {"kind": "timeout", "statements": []}
+                case = node | {"kind": "timeout", "statements": ()}
                 return self._select([case], path, "")
             case "select" | "wait_for":
-                return self._select(node.get("cases") or [{"kind": "when", "statements": []}], path, node["name"])
+                return self._select(node.get("cases") or [{"kind": "when", "statements": ()}], path, node["name"])
             case "within":
                 return self._within(node, path)
         return [path]  # code, which runs in the commit of what came before it
@@ -240,16 +264,20 @@ class _Walk:
             found = _pruned(replace(end, ended="") if end.ended == "continue" else end for end in ended)
         return [replace(end, ended="") if end.ended == "break" else end for end in found]
 
-    def _threads(self, bodies: Sequence[Sequence[Node]], path: _Path, *, joins: bool) -> list[_Path]:
+    def _threads(
+        self, bodies: Sequence[Sequence[Node]], path: _Path, *, joins: bool, limit: int | None = None
+    ) -> list[_Path]:
         """Starts a thread for each body, one after another: each begins in the segment in which the one before it has
-        come to its first wait. If the path ``joins`` them, it goes on in the segment of the last one to end."""
+        come to its first wait, or, if ``limit`` threads have begun, has ended. If the path ``joins`` them, it goes on
+        in the segment of the last one to end."""
         found, waits = [path], False
-        for body in bodies:
+        for count, body in enumerate(bodies, 1):
             after = []
             for begun in found:
                 for end in self.section(body, [replace(begun, rest=None)]):
                     waits = waits or end.rest is not None
-                    in_steps, has_deadline = end.rest or (end.in_steps, end.has_deadline)
+                    at_end = limit is not None and count >= limit
+                    in_steps, has_deadline = (not at_end and end.rest) or (end.in_steps, end.has_deadline)
                     after.append(replace(end, in_steps=in_steps, has_deadline=has_deadline, rest=begun.rest, ended=""))
             found = _pruned(after)
         return [end.rested().woken(Cost()) for end in found] if joins and waits else found
@@ -297,7 +325,7 @@ class _Walk:
                 woken = path.woken(EVENT + NO_TIMER * near, case["name"])
             case "timeout":
                 is_near = self._is_near(case)
-                cost = (Cost() if is_near else LAZY) + TIMEOUT + NO_TIMER * (near - is_near)
+                cost = (STOP * self._stops(case) if is_near else LAZY) + TIMEOUT + NO_TIMER * (near - is_near)
                 woken = path.woken(cost, case["name"])
             case "done":
                 is_activity = case["work"]["kind"] == "activity"
@@ -320,13 +348,31 @@ class _Walk:
 
     def _is_near(self, timer: Node) -> bool:
         """Whether the commit that begins the wait creates its task. A computed delay counts as short."""
-        delay = _DURATION.fullmatch(timer["delay"])
         if self.lazy_after is None or timer["delay"] == "computed":
             return True
-        if delay is None:
-            return False  # until a date
-        days, hours, minutes, seconds = (float(part or 0) for part in delay.groups())
-        return timedelta(days, hours=hours, minutes=minutes, seconds=seconds) <= self.lazy_after
+        delay = _duration(timer["delay"])
+        return delay is not None and delay <= self.lazy_after  # otherwise until a date
+
+    def _stops(self, timer: Node) -> int:
+        """How many tasks precede the one that is due with the timer; none if its delay is computed or a date."""
+        now, stops = datetime.min, 0
+        at = now + min(_duration(timer["delay"]) or timedelta(), _FARTHEST)
+        while (now := stop_before(at, now, _HORIZON)) != at:
+            stops += 1
+        return stops
+
+
+_HORIZON = EngineOptions().horizon
+_FARTHEST = timedelta(days=36_525)
+
+
+def _duration(text: str) -> timedelta | None:
+    """Returns the delay of a timer; None: it is computed, or a date."""
+    delay = _DURATION.fullmatch(text)
+    if delay is None:
+        return None
+    days, hours, minutes, seconds = (float(part or 0) for part in delay.groups())
+    return timedelta(days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 _DURATION = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
