@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from cloud_adapter.database_urls import shown_url, url_scheme
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.request_rate import RequestRate
 from cloud_adapter.store_settings import IndexSettings, SecretSettings, listed_keys
@@ -170,15 +171,14 @@ class Settings(SecretSettings, IndexSettings):
     @property
     def database_scheme(self) -> str:
         """The kind of the database: the scheme of its URL."""
-        return urlsplit(self.database_url).scheme if self.database_url else FILE_SCHEME
+        return url_scheme(self.database_url) if self.database_url else FILE_SCHEME
 
     @property
     def database_place(self) -> str:
         """Where the database is, without its user and password."""
         if not self.database_url:
             return str(self.db)
-        parts = urlsplit(self.database_url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        return shown_url(self.database_url)
 
     @property
     def is_deployed(self) -> bool:
@@ -212,7 +212,7 @@ class Settings(SecretSettings, IndexSettings):
     @classmethod
     def _is_database(cls, db_url: SecretStr) -> SecretStr:
         url = db_url.get_secret_value()
-        scheme = urlsplit(url).scheme
+        scheme = url_scheme(url)
         if url and (not scheme or scheme in (FILE_SCHEME, "firestore")):
             raise ValueError(
                 "it is not a URL such as postgresql://user:password@host/name. For a SQLite file, give its path as "

@@ -6,8 +6,8 @@ import os
 import re
 from importlib import import_module
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from cloud_adapter.database_urls import shown_url, url_scheme
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.ports import CopyableStore
 from cloud_adapter.store_settings import IndexSettings
@@ -40,7 +40,7 @@ def open_store(name: str, *, new: bool = False, shards: int | None = None) -> Co
     file = _file(name)
     if file.is_file() or (new and is_missing_file(name)):
         return SqliteStore(file)
-    if urlsplit(name).scheme in ("postgresql", "postgres"):
+    if url_scheme(name) in ("postgresql", "postgres"):
         return _on_postgresql(name)
     match = _PROJECT.fullmatch(name.removeprefix("firestore://"))
     if match is None:
@@ -80,8 +80,7 @@ def is_same_store(one: str, other: str) -> bool:
 
 def shown_store(name: str) -> str:
     """Returns the name of a store without user, password and parameters."""
-    parts = urlsplit(name)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl() if "://" in name else name
+    return shown_url(name) if "://" in name and not name.startswith(_FILE_URL) else name
 
 
 def _file(name: str) -> Path:

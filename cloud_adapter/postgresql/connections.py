@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
+from cloud_adapter.database_urls import hosts_and_path, url_scheme
 from cloud_adapter.errors import InvalidRequest, SettingsError, Unavailable
 from cloud_adapter.postgresql.schema import create_or_upgrade
 
@@ -213,13 +214,13 @@ def read_url(url: str) -> tuple[str, str, dict[str, Any]]:
     Raises:
         SettingsError: the URL is invalid. The message does not contain its password.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES:
+    if url_scheme(url) not in SCHEMES:
         raise SettingsError("the URL of a PostgreSQL database begins with postgresql://")
     try:
-        host = f"{parts.hostname or 'localhost'}:{parts.port or 5432}"
+        hosts, path = hosts_and_path(url)
+        parts = urlsplit(url)
     except ValueError as error:
-        raise SettingsError(f"the URL of the PostgreSQL database is invalid: {error}") from None
+        raise SettingsError(f"the URL of the PostgreSQL database is wrong: {error}") from None
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     connections = given.pop("connections", str(CONNECTIONS_MAX))
     prepared = given.pop("prepared_statements", "on")
@@ -230,5 +231,6 @@ def read_url(url: str) -> tuple[str, str, dict[str, Any]]:
     options: dict[str, Any] = {"max_size": int(connections)}
     if prepared == "off":
         options["statement_cache_size"] = 0
-    place = f"postgresql://{given.get('host', host)}{parts.path}"
+    host = hosts if not hosts or ":" in hosts else f"{hosts}:5432"
+    place = f"postgresql://{given.get('host', host or 'localhost:5432')}{path}"
     return place, parts._replace(query=urlencode(given)).geturl(), options
