@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 
 import pytest
 
+import workflow_core
 from workflow_core import DefinitionError
 
 HEAD = """
 from __future__ import annotations
-import contextlib, functools, random
+import asyncio, contextlib, functools, random
 from typing import Any
 from datetime import timedelta
 from pydantic import SecretStr
@@ -129,6 +131,35 @@ REFUSED = {
     "a chain": ("x = 0 < await self.work() < 3", 0, "a chain of comparisons"),
     "no await": ("x = sleep(timedelta(1)) and await self.work()", 0, "sleep is not awaited"),
     "a step without await": ("self.work(1)", 0, "self.work is not awaited"),
+    "gather of asyncio": (
+        "await asyncio.gather(self.work(1), self.check(2))",
+        0,
+        "self.work cannot be passed to asyncio.gather",
+    ),
+    "a task of asyncio": ("asyncio.create_task(self.part(1))", 0, "self.part cannot be passed to asyncio.create_task"),
+    "a time limit of asyncio": (
+        "await asyncio.wait_for(select(self.decide), timeout=3)",
+        0,
+        "select cannot be passed to asyncio.wait_for",
+    ),
+    "an await in a function": (
+        "async def inner() -> None:\n    await self.work()\nawait inner()",
+        0,
+        "an await in a function inside",
+    ),
+    "a condition that is a value": ("await until(self.a > 1)", 0, "self.a > 1 would be computed once"),
+    "a condition that is a field": ("await until(self.a)", 0, "self.a would be computed once"),
+    "a condition that is called": ("await until(self.helper())", 0, "self.helper() would be computed once"),
+    "no event that happened": (
+        "got = await select(self.decide)\nif got.happened('decide'):\n    await self.work()",
+        1,
+        "'decide' is not an event",
+    ),
+    "a step that happened": (
+        "got = await select(self.decide)\nx = 1 if got.happened(self.work) else 2",
+        1,
+        "self.work is not an event",
+    ),
     "a secret": ("x = await self.secret()\nawait self.work()\nprint(x)", None, "it has a secret"),
     "an event with the name of an operation": (
         "await select(self.retry)",
@@ -215,6 +246,20 @@ def test_refused(make: Callable[[str], Any], what: str) -> None:
 )
 def test_a_return_of_nothing_is_not_refused(make: Callable[[str], Any], body: str) -> None:
     assert make(body).__workflow_name__ == "flow"
+
+
+OPTIONS = {
+    "@step(retries=3)": "@step: it has no option 'retries'. Available: retry, timeout, renamed_from",
+    "@activity(retries=3)": "@activity: it has no option 'retries'. Available: retry, timeout, heartbeat, renamed_from",
+    "@section(timeout=3)": "@section: it has no option 'timeout'. Available: renamed_from",
+    "@event(roles='cook')": "@event: it has no option 'roles'. Available: role, buffered, max_bytes, verify",
+}
+
+
+@pytest.mark.parametrize("decorator", OPTIONS)
+def test_an_unknown_option_of_a_decorator(decorator: str) -> None:
+    with pytest.raises(DefinitionError, match=re.escape(OPTIONS[decorator])):
+        eval(decorator.removeprefix("@"), vars(workflow_core).copy())
 
 
 def test_without_a_source() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from workflow_core.plain import vocabulary
 from workflow_core.plain.flow import all_parts
+from workflow_core.plain.misuses import INSTEAD_OF_ASYNCIO, asked_in_vain, of_asyncio
 from workflow_core.plain.parts import RESULT, Branch, Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.syntax import assign, at, copied, load
@@ -104,21 +105,32 @@ class Reading:
                     raise mistake(
                         node, "an await in a comprehension cannot be saved", "Use a for loop, or gather(*(...))."
                     )
+                if (asked := asked_in_vain(self.cls, frame.source.self_name, node)) is not None:
+                    fix = "Pass the method with @event: got.happened(self.method)."
+                    raise mistake(node, f"{ast.unparse(asked)} is not an event", fix)
             self._check_awaited(frame, statement)
 
-    def _check_awaited(self, frame: Frame, node: ast.AST, *, is_awaited: bool = False) -> None:
-        """Refuses calls that only work with ``await``, because without it they would do nothing."""
+    def _check_awaited(self, frame: Frame, node: ast.AST, *, is_awaited: bool = False, taker: str = "") -> None:
+        """Refuses calls that only work with ``await``, because without it they would do nothing.
+
+        Args:
+            taker: the function of asyncio whose argument the node is.
+        """
         if isinstance(node, ast.Call):
             if not is_awaited and self.needs_await(frame, node):
                 name = ast.unparse(node.func)
+                if taker:
+                    fix = f"Use {INSTEAD_OF_ASYNCIO[taker]} of gorchestrate."
+                    raise frame.source.mistake(node, f"{name} cannot be passed to asyncio.{taker}", fix)
                 raise frame.source.mistake(node, f"{name} is not awaited, so it would do nothing", "Write await.")
+            taker = of_asyncio(frame.source.resolve(node.func))
             takes_calls = isinstance(node.func, ast.Attribute) and node.func.attr in ("start", "named")
             is_awaited = takes_calls or self.word(frame, node) in _TAKING_CALLS
         elif not isinstance(node, (ast.GeneratorExp, ast.ListComp, ast.Starred, ast.Attribute, ast.comprehension)):
             is_awaited = isinstance(node, ast.Await)
         for inner in inner_nodes(node):
             if not isinstance(inner, _SCOPES):
-                self._check_awaited(frame, inner, is_awaited=is_awaited)
+                self._check_awaited(frame, inner, is_awaited=is_awaited, taker=taker)
 
     def needs_await(self, frame: Frame, node: ast.Call) -> bool:
         """See ``workflow_core.plain.calls``."""

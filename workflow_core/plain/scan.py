@@ -175,7 +175,8 @@ class Scan(Threads):
                 )
             case ast.AsyncFor():
                 raise frame.source.mistake(node, "'async for' cannot be saved", "Fetch a list in a step, and use for.")
-        raise frame.source.mistake(node, f"an await in '{type(node).__name__}' is not supported", "Move it out.")
+        what = "a function inside" if isinstance(node, ast.AsyncFunctionDef) else f"'{type(node).__name__}'"
+        raise frame.source.mistake(node, f"an await in {what} is not supported", "Move it to a method of the workflow.")
 
     def _simple(self, frame: Frame, node: Any) -> list[Part]:
         """A statement that consists of expressions."""

@@ -211,9 +211,11 @@ def section(function: Any = None, /, **options: Any) -> Any:
 
 
 def _decorate(kind: type[Any], function: Any, options: dict[str, Any]) -> Any:
+    name = kind.__name__.removesuffix("Method").lower()
+    _check_options(name, options, (*kind.__annotations__, "renamed_from"))
+
     def decorate(function: Any) -> Any:
         if not callable(function):
-            name = kind.__name__.removesuffix("Method").lower()
             raise DefinitionError(f"@{name}", f"it decorates {function!r:.60}", "Decorate a method of the workflow.")
         former = options.get("renamed_from", ())
         method = kind(function, (former,) if isinstance(former, str) else former)
@@ -222,6 +224,13 @@ def _decorate(kind: type[Any], function: Any, options: dict[str, Any]) -> Any:
         return method
 
     return decorate if function is None else decorate(function)
+
+
+def _check_options(name: str, options: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Refuses an option that a decorator does not have, such as a misspelt one."""
+    for option in options:
+        if option not in known:
+            raise DefinitionError(f"@{name}", f"it has no option {option!r}", f"Available: {', '.join(known)}.")
 
 
 @overload
@@ -244,6 +253,7 @@ def event(function: Any = None, /, **options: Any) -> Any:
         name: the name of the event for clients; by default that of the method.
         role: see ``On``; also ``buffered``, ``max_bytes``, ``verify`` and ``renamed_from``.
     """
+    _check_options("event", options, ("role", "buffered", "max_bytes", "verify", "renamed_from"))
 
     def decorate(handler: Any, name: str | None = None) -> Any:
         setattr(handler, EVENT_MARK, EventMark(name or handler.__name__, options))

@@ -117,6 +117,11 @@ class Words(Calls):
                     condition, "its lambda has parameters", "Write lambda: ..., with self and locals."
                 )
             test, shown = condition.body, condition.body
+        elif self._is_value(frame, condition):
+            value = ast.unparse(condition)
+            raise frame.source.mistake(
+                condition, f"{value} would be computed once, before the wait", f"Write until(lambda: {value})."
+            )
         else:
             test, shown = at(ast.Call(condition, [], []), condition), condition
         if self.waits(frame, test):
@@ -134,6 +139,15 @@ class Words(Calls):
 
         prepared.parts.append(self._wait(frame, node, name, [test] if delay is None else [test, delay], make))
         return prepared
+
+    def _is_value(self, frame: Frame, condition: ast.expr) -> bool:
+        """Whether the condition of an ``until`` is written as a value instead of a function."""
+        match condition:
+            case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
+                return name in getattr(self.cls, "model_fields", ())
+            case ast.Call(ast.Attribute(ast.Name(owner))) if owner == frame.source.self_name:
+                return True
+        return isinstance(condition, (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.Constant))
 
     def _sleep(self, frame: Frame, node: ast.Call) -> Prepared:
         if len(node.args) != 1 or node.keywords:
