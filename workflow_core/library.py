@@ -49,11 +49,13 @@ def resume(
 
     Raises:
         AsyncInSyncCall: the definition has asynchronous code; nothing was changed. Use ``aresume``.
+        UnknownStatement: older code has left the instance where this code cannot continue; nothing was changed.
         ExecutionError: see its subclasses.
         Exception: any error of a condition, and any error of a step or an activity that no ``Try`` catches. Steps and
             activities stay due, and their errors are also stored in their threads.
     """
     if (machine := resume_alone(workflow, execution, checkpoint, now)) is not None:
+        _check(machine)
         if async_parts := machine.program.async_parts:
             raise AsyncInSyncCall(f"{async_parts[0]!r} is asynchronous. Call 'await aresume(...)'")
         _drive(_resume(machine, checkpoint, is_sync=True), "{!r} returned a coroutine. Call 'await aresume(...)'")
@@ -68,6 +70,7 @@ async def aresume(
 ) -> None:
     """Like ``resume``, for definitions with asynchronous code; ``checkpoint`` may be async as well."""
     machine = Machine(workflow, execution, now, True)
+    _check(machine)
     await _drive_async(_resume(machine, checkpoint, is_sync=False))
 
 
@@ -103,6 +106,7 @@ def handle_event(
     Raises:
         EventNotAccepted: no thread waits for it now; nothing was changed.
         InvalidInput: the input does not fit the handler's annotation; nothing was changed.
+        UnknownStatement: older code has left the instance where this code cannot continue; nothing was changed.
         AsyncInSyncCall: the handler is asynchronous; nothing was changed. Use ``ahandle_event``.
     """
     if thread_id is None and wait_id is None and pc is None and principal is None:
@@ -110,6 +114,7 @@ def handle_event(
         if output is not NOT_ALONE:
             return output
     machine = Machine(workflow, execution, now)
+    _check(machine)
     machine.principal = principal
     accepted = machine.find(event, thread_id, wait_id, pc)
     if accepted is None or execution.buffer:
@@ -124,6 +129,7 @@ def handle_event(
         output.close()
         raise AsyncInSyncCall(f"the handler of {event!r} returned a coroutine. Call 'await ahandle_event(...)'")
     machine.handled(accepted)
+    execution.definition_version = machine.program.version
     return output
 
 
@@ -141,6 +147,7 @@ async def ahandle_event(
 ) -> Any:
     """Like ``handle_event``, for an ``EventHandler`` whose ``handle`` is asynchronous as well."""
     machine = Machine(workflow, execution, now)
+    _check(machine)
     machine.principal = principal
     accepted = machine.find(event, thread_id, wait_id, pc)
     if accepted is None or execution.buffer:
@@ -152,10 +159,22 @@ async def ahandle_event(
     if isawaitable(output):
         output = await output
     machine.handled(accepted)
+    execution.definition_version = machine.program.version
     return output
 
 
 # --- the logic, for both the sync and the async calls ----------------------------------------
+
+
+def _check(machine: Machine) -> None:
+    """Checks that the definition can continue an instance that another version of it has moved last.
+
+    Raises:
+        UnknownStatement: it cannot. Nothing was changed.
+    """
+    if machine.execution.definition_version != machine.program.version:
+        machine.check()
+        machine.check_values()
 
 
 def _resume(
@@ -163,7 +182,9 @@ def _resume(
 ) -> Generator[_Call, Any, None]:
     """Performs work until nothing is due."""
     machine.retry_errors()
+    version = machine.program.version
     while (work := machine.next_work()) is not None:
+        machine.execution.definition_version = version
         result = None
         if not work.is_move:
             try:
@@ -228,6 +249,7 @@ def _unless_kept(
             detail = {"field": "", "message": f"the event cannot be kept: {error}", "type": "not_kept"}
             raise InvalidInput(f"event {event!r}", [detail]) from error
         machine.buffer(event, packed.text.decode(), by_name=True, shown=packed.shown_text)
+        machine.execution.definition_version = machine.program.version
         return None
     return accepted or machine.accept(event, thread_id, wait_id, pc)
 

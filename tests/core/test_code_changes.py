@@ -9,6 +9,7 @@ import pytest
 
 from tests.core.helpers import Logged, accepted, do, flow, kinds, log, migrate, reload, standing, start, unchanged
 from workflow_core import (
+    Activity,
     EventNotAccepted,
     EventRequest,
     Execution,
@@ -22,6 +23,7 @@ from workflow_core import (
     Step,
     StepContext,
     Timeout,
+    Try,
     UnknownStatement,
     WaitFor,
     While,
@@ -234,3 +236,69 @@ def test_an_instance_keeps_the_version_it_was_started_with_until_somebody_writes
     _, execution = start(first)
     assert execution.definition_version == first.__program__.version
     assert execution.definition_version != flow(WAIT, do("a")).__program__.version
+
+
+def fail(w: Logged) -> None:
+    raise ValueError("no luck")
+
+
+SECTIONS: dict[str, list[Statement]] = {
+    "ForEach": [ForEach(name, lambda w: [1, 2], WAIT) for name in "ab"],
+    "finally_ of the Try": [Try(name, Step("fail", fail)).finally_(WAIT) for name in "ab"],
+    "except_": [Try("t", Step("fail", fail)).except_(ValueError, WAIT, name=name) for name in "ab"],
+}
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_an_instance_in_a_section_with_another_name_waits(kind: str) -> None:
+    old, new = SECTIONS[kind]
+    order, execution = migrate(*parked(old), flow(new))
+    problem = rf"in the {kind} 'a', which the definition no longer has around it"
+    with unchanged(order, execution), pytest.raises(UnknownStatement, match=problem):
+        handle_event(order, execution, "E")
+    with unchanged(order, execution), pytest.raises(UnknownStatement, match=problem):
+        resume(order, execution)
+    order, execution = migrate(order, execution, flow(old))
+    handle_event(order, execution, "E")
+    assert order.log == ["event"]
+
+
+def count(input: int) -> None: ...
+
+
+def spell(input: str) -> None: ...
+
+
+def with_activity(function: Any, input: Any) -> type[Logged]:
+    return flow(Go("g", Activity("a", function, input=lambda w: input)), WAIT)
+
+
+def test_an_instance_with_a_stored_value_that_does_not_fit_waits() -> None:
+    old, new = with_activity(count, 7), with_activity(spell, "seven")
+    order, execution = old(), Execution.start("id-1", old)
+
+    def stop(kind: str) -> None:
+        if standing(execution).get("g") == "a":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resume(order, execution, stop)
+    order, execution = migrate(order, execution, new)
+    for call in (lambda: resume(order, execution), lambda: handle_event(order, execution, "E")):
+        with unchanged(order, execution), pytest.raises(UnknownStatement, match="the input of activity 'a'"):
+            call()
+    order, execution = migrate(order, execution, old)
+    handle_event(order, execution, "E")
+    resume(order, execution)
+    assert execution.status == "finished"
+
+
+def test_the_version_is_that_of_the_definition_that_has_moved_the_instance() -> None:
+    new = flow(WAIT, Select("again", On("F", log("f"))))
+    order, execution = migrate(*parked(WAIT), new)
+    old = execution.definition_version
+    with pytest.raises(EventNotAccepted):
+        handle_event(order, execution, "F")
+    assert execution.definition_version == old
+    handle_event(order, execution, "E")
+    assert execution.definition_version == new.__program__.version != old

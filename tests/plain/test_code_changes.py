@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.plain.snippets import program
-from workflow_core import Execution, ExecutionError, aresume, handle_event
+from workflow_core import Execution, ExecutionError, UnknownStatement, aresume, handle_event
 
 OLD = """
 total = self.b + await self.work("before", 1)
@@ -63,7 +63,8 @@ def test_an_instance_goes_on(what: str) -> None:
 
 def test_a_local_that_is_missing_is_an_error_with_the_fix() -> None:
     new = OLD.replace("rest = 0", "rest = fresh = 0").replace("(total, rest)", "(total, rest + fresh)")
-    with pytest.raises(ExecutionError, match=r"reads the local 'fresh'.*Write fresh = local\('fresh', default=...\)"):
+    fix = r"needs the local 'fresh', which it does not have.*assign it with fresh = local\('fresh', default=...\)"
+    with pytest.raises(UnknownStatement, match=fix):
         go_on(parked(OLD), new)
 
 

@@ -80,6 +80,7 @@ def resume_alone(
         or execution.teardowns
         or execution.canceling
         or execution.workflow != program.workflow
+        or execution.definition_version != program.digest
         or execution.fields_version != program.fields_version
         or (now is not None and now.tzinfo is None)
     ):
@@ -215,6 +216,7 @@ def handle_alone(workflow: Workflow, execution: Execution, event: str, input: An
         or execution.status is not _IDLE
         or execution.buffer
         or execution.workflow != program.workflow
+        or execution.definition_version != program.digest
         or execution.fields_version != program.fields_version
         or (now is not None and now.tzinfo is None)
     ):
