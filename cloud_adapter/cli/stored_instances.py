@@ -260,11 +260,12 @@ def _around(program: Program, thread: Thread, instruction: Instruction) -> _Foun
             )
     for name in thread.pending.keys() - program.sections:
         yield f"it is in the finally_ of the Try {name!r}, which the definition no longer contains", _Missing(name)
-    if instruction.caught and thread.errors and instruction.caught not in thread.errors:
-        yield (
-            f"it is in the except_ {instruction.caught!r}, but the error was caught under another name",
-            "give the except_ its former name, or add renamed_from",
-        )
+    for name in instruction.caught:
+        if thread.errors and name not in thread.errors:
+            yield (
+                f"it is in the except_ {name!r}, but the error was caught under another name",
+                "give the except_ its former name, or add renamed_from",
+            )
 
 
 def _buffered(program: Program, execution: Execution) -> _Found:

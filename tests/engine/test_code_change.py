@@ -141,7 +141,7 @@ def each(name: str) -> ForEach:
     return ForEach(name, lambda w: [1, 2], START, Step("write", write("write")))
 
 
-FAILS = Step("fail", fails)
+FAILS, FAILS_AGAIN = Step("fail", fails), Step("fail again", fails)
 
 SECTIONS = {
     "ForEach": (each("a"), each("b"), "start"),
@@ -149,6 +149,11 @@ SECTIONS = {
     "except_": (
         Try("t", FAILS).except_(Exception, START, name="a"),
         Try("t", FAILS).except_(Exception, START, name="b"),
+        "end",
+    ),
+    "except_ around another": (
+        Try("t", FAILS).except_(Exception, Try("u", FAILS_AGAIN).except_(Exception, START, name="c"), name="a"),
+        Try("t", FAILS).except_(Exception, Try("u", FAILS_AGAIN).except_(Exception, START, name="c"), name="b"),
         "end",
     ),
     "finally_ of the Try that is left": (Try("a", FAILS).finally_(START), START, "failed"),
@@ -169,7 +174,7 @@ def test_an_instance_in_a_section_with_another_name_waits_until_it_has_its_name_
         before = await world.instance()
         assert before.execution.threads[0].step == "start"
         bad = world.start(article(new, END))
-        what = kind.removesuffix(" that is left")
+        what = kind.removesuffix(" that is left").removesuffix(" around another")
         with pytest.raises(UnknownStatement, match=rf"is at 'start' in the {what} 'a', which the definition no longer"):
             await bad.send("Begin")
         assert "no longer has around it" in (await bad.engine.get("article", ID)).problem

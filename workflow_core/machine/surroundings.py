@@ -27,7 +27,7 @@ def check_surroundings(program: Program, thread: Thread, instruction: Instructio
     _check_former(program, thread, "finally_ of the Try", thread.pending)
     if any(each.name not in thread.positions for each in loops_around(instruction)):
         _check_former(program, thread, "ForEach", thread.positions)
-    if instruction.caught and instruction.caught not in thread.errors:
+    if any(name not in thread.errors for name in instruction.caught):
         _check_former(program, thread, "except_", thread.errors)
 
 

@@ -196,9 +196,10 @@ def step_context(machine: MachineState, thread: Thread) -> StepContext:
     execution = machine.execution
     instruction = machine.program.rests[thread.step]
     identity = (execution.workflow, execution.id, thread.id, thread.step, thread.pc, thread.attempt + 1)
-    if instruction.each is None and not instruction.caught:
+    caught = instruction.caught[-1] if instruction.caught else ""
+    if instruction.each is None and not caught:
         return StepContext(*identity, None, None, None, thread.caused_by, machine.callback_urls, machine.now)
-    item, error = item_of(machine, thread, instruction.each), thread.errors.get(instruction.caught)
+    item, error = item_of(machine, thread, instruction.each), thread.errors.get(caught)
     return StepContext(*identity, *item, error, thread.caused_by, machine.callback_urls, machine.now)
 
 

@@ -80,7 +80,7 @@ class Body:
     prefixes: tuple[str, tuple[str, ...]] = ("", ())
     region: str = ""
     shelter: str = ""
-    caught: str = ""
+    caught: tuple[str, ...] = ()
     each: Each | None = None
     code: Callable[[Assembly], None] | None = None
 
@@ -110,7 +110,7 @@ class Assembly:
         self.guards: list[Guard] = []
         self.region = ""
         self.shelter = ""
-        self.caught = ""
+        self.caught: tuple[str, ...] = ()
         self.each: Each | None = None
         self.thread = MAIN_THREAD
         self.entry_locals: dict[str, tuple[Local, ...]] = {}

@@ -94,7 +94,7 @@ class Instruction:
             that a ``Go`` in such a section has started, that section.
         cleanups: all ``finally_`` sections around it within its thread, the outermost first, as the names of the
             ``Try``s.
-        caught: the innermost ``except_`` section around it whose error something there may read.
+        caught: the ``except_`` sections around it whose error something there may read, the outermost first.
         each: the innermost ``ForEach`` around it.
         kept: for a rest, the locals that a thread stores there.
         next: where a thread continues if it does not jump; set when the whole program is known.
@@ -104,7 +104,7 @@ class Instruction:
     guard: Guard | None = field(default=None, init=False, repr=False)
     region: str = field(default="", init=False)
     cleanups: tuple[str, ...] = field(default=(), init=False, repr=False)
-    caught: str = field(default="", init=False)
+    caught: tuple[str, ...] = field(default=(), init=False, repr=False)
     each: Each | None = field(default=None, init=False, repr=False)
     kept: tuple[Local, ...] = field(default=(), init=False, repr=False)
     next: Instruction = field(init=False, repr=False)

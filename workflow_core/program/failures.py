@@ -46,7 +46,7 @@ def try_(assembly: Assembly, statement: Try) -> None:
     assembly.guard = handling
     for clause, part in zip(clauses, statement.excepts, strict=True):
         clause.target = len(assembly.code)
-        assembly.caught = clause.name if part.is_read else caught
+        assembly.caught = (*caught, clause.name) if part.is_read else caught
         assembly.section(part.body)
         ends.append(assembly.emit(JumpOp()))
     assembly.guard, assembly.caught = outer, caught

@@ -16,7 +16,7 @@ from cloud_adapter.ports import Task
 from tests.core.reference import RefThread
 from tests.simulation.model.violations import require
 from workflow_core import Activity, Child, Select, Sleep, Within
-from workflow_core.program.code import OpenOp
+from workflow_core.program.code import OpenOp, guards_around
 
 if TYPE_CHECKING:
     from tests.simulation.model.executor import Executor
@@ -79,7 +79,9 @@ def _execution_bytes(executor: Executor) -> int:
 def _left_bytes(model: Model) -> int:
     """What threads may still hold of sections that they have left: an error for each ``except_`` and ``finally_``."""
     code = model.world.definitions.first_revision(model.workflow).__program__.code
-    sections = {instruction.caught for instruction in code} | {one.name for one in code if isinstance(one, OpenOp)}
+    guards = [guard for instruction in code for guard in guards_around(instruction)]
+    sections = {clause.name for guard in guards for clause in guard.clauses}
+    sections |= {one.name for one in code if isinstance(one, OpenOp)}
     return ERROR_BYTES * len(sections) * len(model.executor.threads)
 
 
