@@ -14,7 +14,7 @@ PAGES = "only the pages, the API or the command line use it"
 KINDS = "the generated definitions have no such statement, field or handler"
 LARGE = "takes more instances, threads or bytes than a run has"
 THREADS = "takes a thread of the system, or a system that has none left"
-GONE = "only code without the statement of an instance leads here: every revision has all statements"
+GONE = "only code that an instance does not fit leads here: every revision has all statements, with the same types"
 
 PRINCIPALS = "no principal of a run needs it: all have an id, or are everybody"
 CALLBACKS = "no code of a run asks for the URL of a callback"
@@ -211,6 +211,21 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     GONE: (
         (f"{_M}surroundings.py", "_check_former", "raise UnknownStatement("),
+        (
+            f"{_M}stored_values.py",
+            "check_values",
+            'thread = f" in thread {unfit.thread!r}" if unfit.thread else ""',
+        ),
+        (f"{_M}stored_values.py", "_inputs", "except InvalidInput as error:"),
+        (f"{_M}stored_values.py", "_locals", 'name = local.key.rpartition("/")[2]'),
+        (f"{_M}stored_values.py", "_locals", "except ExecutionError as error:"),
+        (f"{_M}stored_values.py", "_buffered", "continue"),
+        (f"{_M}stored_values.py", "_buffered", "except InvalidInput as error:"),
+        (
+            f"{_M}stored_values.py",
+            "_of",
+            """return "; ".join(f"{detail['field'] or 'input'}: {detail['message']}" for detail in error.errors)""",
+        ),
         (f"{_M}values.py", "Frame.error", "raise ExecutionError("),
         (f"{_E}operations.py", "_settle_if_known", "except UnknownStatement:"),
         (f"{_E}task_handler.py", "run_task", '_logger.exception("task to %s failed: %s", path, dict(body))'),
