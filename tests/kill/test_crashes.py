@@ -21,6 +21,5 @@ def test_nothing_is_lost_when_processes_are_killed(
     request.getfixturevalue("firestore_emulator_programs" if backend == "firestore" else "postgresql_programs")
     report = asyncio.run(run(backend, tmp_path, SECONDS, seed=47))  # it kills many in a step
     assert report.violations == []
-    assert len(report.kills) + report.database_crashes >= 2, report
-    assert report.kills_in_a_step >= 1, report
+    assert report.is_enough, report
     assert any(record.workflow == "pizza" for record in report.records)
