@@ -22,6 +22,7 @@ from gorchestrate.pydantic_ai import AgentStopped, AgentWorkflow, ConversationTo
 from gorchestrate.testing import Environment, crash_everywhere
 from gorchestrate.testing.instances import InstanceHandle
 from tests.agents.scripted import MODEL, WORLD, Answer, Place, call, final
+from tests.emulator.harness import until
 from workflow_core import ActivityContext, EventRejected
 
 
@@ -78,6 +79,7 @@ def mean(values: list[float]) -> dict[str, float]:
     return {"mean": sum(values) / len(values) if values else math.nan}
 
 
+SECONDS_MAX = 20.0
 meeting: list[asyncio.Event] = []
 
 
@@ -86,7 +88,7 @@ async def meet() -> str:
     """Returns only when it is called twice at the same time."""
     if not meeting:
         meeting.append(asyncio.Event())
-        await asyncio.wait_for(meeting[0].wait(), 4)
+        await asyncio.wait_for(meeting[0].wait(), SECONDS_MAX)
     else:
         meeting[0].set()
     return "met"
@@ -306,15 +308,15 @@ def test_results_that_are_no_json(support: Started) -> None:
 def test_calls_run_at_the_same_time(tmp_path: Path) -> None:
     async def run() -> str:
         runtime = EmbeddedRuntime((Support,), Settings(db=tmp_path / "meet.db"))
+
+        async def has_ended() -> bool:
+            return not (await runtime.engine.get("support", "a")).instance.execution.live
+
         await runtime.start()
         try:
             await runtime.engine.create("support", "a")
-            for _ in range(200):
-                view = await runtime.engine.get("support", "a")
-                if not view.instance.execution.live:
-                    break
-                await asyncio.sleep(0.05)
-            return str(view.instance.execution.status)
+            await until(has_ended, poll_seconds=0.05)
+            return str((await runtime.engine.get("support", "a")).instance.execution.status)
         finally:
             await runtime.close()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
+from collections import Counter
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from cloud_adapter.engine.tasks import ACTIVITY_PATH, TIMEOUT_PATH
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.ports import Task
 from cloud_adapter.settings import Settings
+from gorchestrate.testing.clock import ManualClock
+from tests.emulator.harness import until
 from tests.engine.harness import Gate, World, in_world, inline
 from tests.waits import the
 from workflow_core import Activity, ForEach, On, Retry, S, Select, Step, Workflow
@@ -211,12 +214,13 @@ async def test_what_waits_for_a_thread_when_the_process_ends_is_cancelled_and_ha
     assert len(CALLS) == 1
 
 
-ENDED = threading.Semaphore(0)
+BEGUN, GOES_ON, ENDED = (threading.Semaphore(0) for _ in range(3))
 
 
 def nap() -> None:
     CALLS.append("nap")
-    time.sleep(0.25)
+    BEGUN.release()
+    assert GOES_ON.acquire(timeout=SECONDS_MAX)
 
 
 class Naps(Workflow, name="naps"):
@@ -226,20 +230,33 @@ class Naps(Workflow, name="naps"):
     )
 
 
-@pytest.mark.slow
 def test_many_calls_that_block_all_succeed_at_their_first_attempt(tmp_path: Path) -> None:
     """The last ones wait for a thread for longer than their timeout."""
 
     async def main() -> None:
-        runtime = EmbeddedRuntime([Naps], Settings(db=tmp_path / "attempts.db", sync_threads=2))
+        clock = ManualClock(wait_for_threads=False)
+        runtime = EmbeddedRuntime([Naps], Settings(db=tmp_path / "attempts.db", sync_threads=2), clock=clock)
+
+        async def kinds() -> Counter[str]:
+            history = (await runtime.store.load("naps", "1", history=True)).history
+            return Counter(entry.kind for entry in history)
+
+        async def have_ended(count: int) -> bool:
+            return (await kinds())["activity"] == count
+
         await runtime.start()
         try:
             await runtime.engine.create("naps", "1")
-            async with asyncio.timeout(SECONDS_MAX):
-                await asyncio.to_thread(ENDED.acquire)
-            history = (await runtime.store.load("naps", "1", history=True)).history
-            assert [entry.error for entry in history if entry.kind == "activity failed"] == []
+            for ended in range(0, 16, 2):
+                for _ in range(2):
+                    assert await asyncio.to_thread(BEGUN.acquire, timeout=SECONDS_MAX)
+                await until(partial(have_ended, ended))
+                await clock.advance(1)
+                GOES_ON.release(2)
+            assert await asyncio.to_thread(ENDED.acquire, timeout=SECONDS_MAX)
+            assert (await kinds())["activity failed"] == 0
         finally:
+            GOES_ON.release(len(CALLS))
             await runtime.close()
         assert len(CALLS) == 16
 
