@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
 
 COMMANDS = {
-    "age.py --events 12": r"10 +[\d,]+ +[\d,]+ +[\d,]+ +\d\.\d\d\n",
-    "embedded.py --rounds 1 --waiting 100 --timers 100": r"100 timers: an event takes \d\.\d+ ms",
+    "age.py --events 12": r"10 +[\d,]+ +[\d,]+ +[\d,]+ +\d+\.\d\d\n",
+    "embedded.py --rounds 1 --waiting 100 --timers 100": r"100 timers: an event takes \d+\.\d+ ms",
     "events.py --seconds 0.2 --rows 50": r"import: finished, 50 of 50 rows",
     "fan_out.py --rows 20 --limits 5 --work 0.01": r"embedded +20 +5 +0\.01 +20 +20 +[1-5] ",
     "firestore_event.py --rounds 4 --seconds 0.2": r"64 on 1 +\d+ +[\d.]+ +\d+ +[\d.]+ +\d+\.\d\d",
