@@ -44,9 +44,18 @@ class Record:
 
 
 def violations(
-    records: Iterable[Record], marks: Sequence[Mark], kills: Sequence[tuple[int, float]], tasks_left: Sequence[str]
+    records: Iterable[Record],
+    marks: Sequence[Mark],
+    kills: Sequence[tuple[int, float]],
+    tasks_left: Sequence[str],
+    lease_left: float,
 ) -> list[str]:
-    """All promises that were broken; ``kills`` are groups of processes and times."""
+    """All promises that were broken.
+
+    Args:
+        kills: groups of processes and times.
+        lease_left: for how many seconds a step has the lease at least when it begins.
+    """
     by_instance: dict[str, list[Mark]] = defaultdict(list)
     for mark in marks:
         by_instance[mark.id].append(mark)
@@ -56,7 +65,7 @@ def violations(
         if record.workflow == "assembly":
             mine = sorted(by_instance[record.id], key=lambda one: one.at)
             found += (f"{record.id}: {what}" for what in [*_races(record), *_steps(record, mine)])
-            found += (f"{record.id}: {what}" for what in _overlaps(mine, kills))
+            found += (f"{record.id}: {what}" for what in _overlaps(mine, kills, lease_left))
     return found
 
 
@@ -98,8 +107,9 @@ def _steps(record: Record, marks: Sequence[Mark]) -> list[str]:
     return found
 
 
-def _overlaps(marks: Sequence[Mark], kills: Sequence[tuple[int, float]]) -> list[str]:
-    """No step begins while another one runs, unless that one's process was killed."""
+def _overlaps(marks: Sequence[Mark], kills: Sequence[tuple[int, float]], lease_left: float) -> list[str]:
+    """No step begins while another one runs, unless that one's process was killed, or was so slow that it may have lost
+    its lease."""
     found = []
     running: dict[tuple[str, int], Mark] = {}
     for mark in marks:
@@ -109,7 +119,7 @@ def _overlaps(marks: Sequence[Mark], kills: Sequence[tuple[int, float]]) -> list
         for other in list(running.values()):
             if any(process == other.process and at <= mark.at for process, at in kills):
                 del running[other.key, other.process]
-            else:
+            elif mark.at - other.at < lease_left:
                 found.append(f"{mark.step!r} began while {other.step!r} was running in another process")
         running[mark.key, mark.process] = mark
     found += [

@@ -23,6 +23,8 @@ from tests.kill.check import Mark, Record, violations
 
 SOURCE = Path(__file__).with_name("source.py")
 LEASE_SECONDS = 3
+LEASE_LEFT_SECONDS = 0.4 * LEASE_SECONDS
+"""What a step has left of it when it begins: two thirds, less the time that the beginning takes."""
 RECOVER_SECONDS = 4
 ASSEMBLIES, PIZZAS = 3, 2
 ROUNDS, PARTS = 2, 4
@@ -281,7 +283,7 @@ async def run(
             await asyncio.sleep(0.2)
             left = await deployment.tasks_left()
         report.marks = killer.read_marks()
-    report.violations = violations(report.records, report.marks, report.kills, left)
+    report.violations = violations(report.records, report.marks, report.kills, left, LEASE_LEFT_SECONDS)
     return report
 
 

@@ -19,16 +19,23 @@ def record(**changes: Any) -> Record:
     return Record("assembly", "a", state=state, **(values | changes))
 
 
+LEFT = 1.0
+"""The seconds for which a step has the lease at least."""
 RIGHT = [mark("start", "k1", 1), mark("end", "k1", 2), mark("start", "k2", 3), mark("end", "k2", 4)]
 
 
 def test_what_is_right_is_not_complained_of() -> None:
-    assert violations([record()], RIGHT, [], []) == []
+    assert violations([record()], RIGHT, [], [], LEFT) == []
 
 
 def test_a_step_that_was_killed_may_run_again() -> None:
     marks = [mark("start", "k1", 0.5, process=9), *RIGHT]
-    assert violations([record()], marks, [(9, 0.7)], []) == []
+    assert violations([record()], marks, [(9, 0.7)], [], LEFT) == []
+
+
+def test_a_step_that_was_so_slow_that_its_lease_was_lost_may_run_again() -> None:
+    slow = [mark("start", "k1", 0, process=9), mark("end", "k1", 1.5, process=9)]
+    assert violations([record()], [*slow, *RIGHT], [], [], LEFT) == []
 
 
 @pytest.mark.parametrize(
@@ -49,9 +56,9 @@ def test_a_step_that_was_killed_may_run_again() -> None:
     ],
 )
 def test_what_is_wrong_is_found(changes: dict[str, Any], marks: list[Mark], complaint: str) -> None:
-    found = violations([record(**changes)], marks, [], [])
+    found = violations([record(**changes)], marks, [], [], LEFT)
     assert any(complaint in one for one in found), found
 
 
 def test_a_task_that_is_left_is_found() -> None:
-    assert violations([record()], RIGHT, [], ["resume-1"]) == ["the task resume-1 is left"]
+    assert violations([record()], RIGHT, [], ["resume-1"], LEFT) == ["the task resume-1 is left"]
