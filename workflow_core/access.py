@@ -72,7 +72,7 @@ class Access:
                 raise DefinitionError(
                     "Access",
                     f"{argument.name} is {roles!r}, not a set of roles",
-                    f"Write {argument.name}={{'a role'}}.",
+                    f"Write {argument.name}={{{roles if isinstance(roles, str) else 'a role'!r}}}.",
                 )
             for role in roles:
                 check_role(f"Access({argument.name}=...)", role)
@@ -242,8 +242,9 @@ def _is_created_by(field: FieldInfo) -> bool:
 
 def _check_create_fields(where: str, cls: Any, created_by: Sequence[str]) -> None:
     if not isinstance(cls.create_fields, tuple) or not all(isinstance(name, str) for name in cls.create_fields):
+        names = (cls.create_fields if isinstance(cls.create_fields, str) else "a",)
         raise DefinitionError(
-            where, f"its create_fields is {cls.create_fields!r}", "Write a tuple of names: create_fields = ('a',)."
+            where, f"its create_fields is {cls.create_fields!r}", f"Write a tuple of names: create_fields = {names}."
         )
     for name in cls.create_fields:
         if name not in cls.model_fields:

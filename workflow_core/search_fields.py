@@ -21,9 +21,8 @@ def check_search_fields(where: str, cls: Any, *, no_serializers: bool) -> None:
         no_serializers: whether the class certainly has no serializers that change the types of its fields.
     """
     if isinstance(cls.search_fields, str):
-        raise DefinitionError(
-            where, f"its search_fields is the text {cls.search_fields!r}", "Write a tuple: search_fields = ('a',)."
-        )
+        fix = f"Write a tuple: search_fields = {(cls.search_fields,)}."
+        raise DefinitionError(where, f"its search_fields is the text {cls.search_fields!r}", fix)
     for field in cls.search_fields:
         if field not in cls.model_fields:
             raise DefinitionError(where, f"its search field {field!r} is not a field", "Name fields of the model.")

@@ -19,7 +19,7 @@ from workflow_core.field_checks import check_fields
 from workflow_core.garbage import no_collection
 from workflow_core.inputs import from_client
 from workflow_core.migration import migrated
-from workflow_core.plain.methods import plain_run
+from workflow_core.plain.methods import RUN, plain_run
 from workflow_core.plain.vocabulary import Method
 from workflow_core.principal import Action, Principal
 from workflow_core.program.compiler import compile_definition
@@ -47,6 +47,14 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         version: the version of its fields, from 1. Increase it if older stored fields need ``migrate``. By default the
             version of the base class.
 
+    Attributes:
+        create_fields: names of the fields that a client may set when it creates an instance; by default none.
+        search_fields: names of fields by which instances can be listed: texts, 64-bit numbers, booleans, and types that
+            are serialized as text, such as dates. Searches do not find texts of 1,500 bytes and more.
+        default_retry: the retry policy of steps and activities without a policy; None: the policy in the engine's
+            options.
+        access: the roles that principals need; see ``Access``. It does not concern code that uses the engine itself.
+
     Example:
         >>> from gorchestrate import On, S, Select, Workflow
         >>> class Door(Workflow, name="door"):
@@ -62,14 +70,9 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
 
     definition: ClassVar[Section]
     search_fields: ClassVar[tuple[str, ...]] = ()
-    """Names of fields by which instances can be listed: texts, 64-bit numbers, booleans, and types that are serialized
-    as text, such as dates. Searches do not find texts of 1,500 bytes and more."""
     default_retry: ClassVar[Retry | None] = None
-    """The retry policy of steps and activities without a policy; None: the policy in the engine's options."""
     access: ClassVar[Access] = Access()
-    """The roles that principals need; see ``Access``. It does not concern code that uses the engine itself."""
     create_fields: ClassVar[tuple[str, ...]] = ()
-    """Names of the fields that the creator of an instance may set over HTTP."""
 
     __workflow_version__: ClassVar[int] = 1
 
@@ -291,7 +294,11 @@ def _prepare(cls: type[Workflow], name: str | None, version: int | None) -> None
     check_fields(where, cls, Workflow)
     if run is None and not hasattr(cls, "definition"):
         fix = "Write async def run(self), or definition = S(...), in the class."
-        raise DefinitionError(where, "it has no definition", fix)
+        reason = "its method run is not async" if callable(getattr(cls, RUN, None)) else "it has no definition"
+        raise DefinitionError(where, reason, fix)
+    own = vars(cls)
+    if "definition" in own and RUN in own and is_async(own[RUN]):
+        raise DefinitionError(where, "it has both a definition and an async def run", "Remove one of them.")
     for setting in ("search_fields", "default_retry", "access", "create_fields"):
         if setting in cls.model_fields:
             raise DefinitionError(

@@ -40,12 +40,14 @@ class DefinitionWarning:
 
 
 def advise(workflows: Iterable[type[Workflow]], settings: SecretSettings) -> list[DefinitionWarning]:
-    """Returns warnings about parallel statements that cannot overlap, events that no principal may send, locals of
-    unknown types, statements that no path leads to, and secrets that are not encrypted."""
+    """Returns warnings about parallel statements that cannot overlap, events that no principal may send, workflows that
+    no client can start, locals of unknown types, statements that no path leads to, and secrets that are not
+    encrypted."""
     workflows = list(workflows)
     return [
         *_parallel_warnings(workflows),
         *_event_warnings(workflows),
+        *_creation_warnings(workflows),
         *_local_warnings(workflows),
         *_unreachable_warnings(workflows),
         *_secret_warnings(workflows, settings),
@@ -93,6 +95,22 @@ def _event_warnings(workflows: Iterable[type[Workflow]]) -> Iterator[DefinitionW
                 f"events {', '.join(map(repr, events))}" if len(events) > 1 else f"event {events[0]!r}",
                 "no role may send them, so an API with authenticators denies them to everyone",
                 "Write On(..., role=...), or Access(send={...}) for all events without a role. Callback URLs need none",
+            )
+
+
+def _creation_warnings(workflows: Sequence[type[Workflow]]) -> Iterator[DefinitionWarning]:
+    """Warns about required fields that a request cannot set. A child gets them from its parent."""
+    nodes = [node for cls in workflows for node in _all(statements(cls.__program__))]
+    children = {node["workflow"] for node in nodes if node["kind"] == "child"}
+    for cls in workflows:
+        required = [name for name, field in cls.model_fields.items() if field.is_required()]
+        missing = [name for name in required if name not in (*cls.create_fields, *cls.__created_by__)]
+        if missing and cls.__workflow_name__ not in children:
+            yield DefinitionWarning(
+                cls.__workflow_name__,
+                f"fields {', '.join(map(repr, missing))}" if len(missing) > 1 else f"field {missing[0]!r}",
+                "no default and not in create_fields, so no client can create an instance",
+                f"Write create_fields = {(*cls.create_fields, *missing)}, or a default",
             )
 
 

@@ -228,6 +228,8 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Sends an event and shows the response: send pizza order-1 Pay amount=31.5"""
+    if event in (*ACTIONS, *REPAIRS):
+        raise InvalidRequest(f"{event!r} is an operation, not an event: run gorchestrate {event} {workflow} {id}")
     schema: Json = {}
     parameter = ""
     if fields:

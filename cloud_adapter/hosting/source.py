@@ -72,10 +72,12 @@ def load(source: Path, *functions: str) -> Served:
     if not found:
         raise SettingsError(f"{source} neither defines nor imports a Workflow with a definition")
     workflows = list(dict.fromkeys(found))
-    names = [cls.__workflow_name__ for cls in workflows]
-    for name in names:
-        if names.count(name) > 1:
-            raise SettingsError(f"{source} has two workflows named {name!r}: rename one of them")
+    by_name: dict[str, type[Workflow]] = {}
+    for cls in workflows:
+        name = cls.__workflow_name__
+        if (other := by_name.setdefault(name, cls)) is not cls:
+            classes = " and ".join(f"{it.__module__}.{it.__qualname__}" for it in (other, cls))
+            raise SettingsError(f"{source} has two workflows named {name!r}, {classes}: rename one of them")
     for cls in workflows:
         if services and not any(cls in service.workflows for service in services):
             raise SettingsError(

@@ -189,6 +189,33 @@ def test_steps_that_cannot_overlap_are_a_warning_and_no_failure(tmp_path: Path) 
     assert warning["fix"] == "Use activities or children instead"
 
 
+CHILDREN = """
+from workflow_core import Child, On, S, Select, Workflow
+
+class Parcel(Workflow, name="parcel"):
+    address: str
+    definition = S(Select("on its way", On("Sign", lambda w: None)))
+
+class Order(Workflow, name="order"):
+    number: int
+    customer: str
+    note: str = ""
+    create_fields = ("number",)
+    definition = S(Child("deliver", Parcel, input=lambda w: {"address": w.customer}))
+"""
+
+
+def test_a_required_field_that_no_client_can_set_is_a_warning(tmp_path: Path) -> None:
+    source = tmp_path / "shop.py"
+    source.write_text(CHILDREN)
+    ended = run("check", str(source))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[1:] == [  # a child gets its fields from its parent
+        "! field 'customer' of workflow 'order': no default and not in create_fields, so no client can create an "
+        "instance. Write create_fields = ('number', 'customer'), or a default.",
+    ]
+
+
 def test_an_event_that_no_engine_would_serve(tmp_path: Path) -> None:
     source = tmp_path / "doors.py"
     source.write_text(SOURCE.format(name="closed", renamed="").replace("Open", "cancel"))

@@ -169,7 +169,7 @@ SOURCES = {
     ),
     "twice": (
         WORKFLOW.format(cls="A", name="same") + WORKFLOW.format(cls="B", name="same"),
-        ["has two workflows named 'same': rename one of them"],
+        ["has two workflows named 'same', wrong_source.A and wrong_source.B: rename one of them"],
     ),
 }
 

@@ -254,3 +254,12 @@ def test_a_token_is_sent(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx, "AsyncClient", Recording)
     output(run("ls", "--token", "secret"))
     assert seen == ["Bearer secret"]
+
+
+@pytest.mark.parametrize("operation", ["pause", "cancel", "set"])
+def test_an_operation_is_not_sent_as_an_event(http: Http, run: Run, operation: str) -> None:
+    http.create("/wf/pizza/1")
+    words = f"'{operation}' is an operation, not an event: run gorchestrate {operation} pizza 1"
+    with pytest.raises(InvalidRequest, match=words):
+        run("send", "pizza", "1", operation)
+    assert http.get("/wf/pizza/1")["meta"]["status"] == "waiting"

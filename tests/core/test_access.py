@@ -52,7 +52,7 @@ def of_class(**attributes: Any) -> Callable[[], type[Workflow]]:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: Access(read=wrong("manager")), "read is 'manager', not a set of roles. Write read={'a role'}"),
+        (lambda: Access(read=wrong("manager")), "read is 'manager', not a set of roles. Write read={'manager'}"),
         (lambda: Access(create=wrong({1})), "1 is not a role"),
         (lambda: Access(send={""}), "'' is not a role"),
         (lambda: Access(repair={ANY_ROLE}), "'\\*' is not a role"),
@@ -61,7 +61,10 @@ def of_class(**attributes: Any) -> Callable[[], type[Workflow]]:
         (lambda: On("Ask", nothing, role=""), "On 'Ask': '' is not a role"),
         (of_class(access={"read": "manager"}), "its access is {'read': 'manager'}. Write access = Access"),
         (of_class(types={"access": str}, access=""), "'access' has an annotation, which makes it a field"),
-        (of_class(create_fields="cart"), "its create_fields is 'cart'. Write a tuple of names"),
+        (
+            of_class(create_fields="cart"),
+            r"its create_fields is 'cart'. Write a tuple of names: create_fields = \('cart',\)",
+        ),
         (of_class(create_fields=("cart",)), "'cart' in its create_fields is not a field"),
         (
             of_class(types={"owner": Annotated[str, CreatedBy]}, owner="", create_fields=("owner",)),

@@ -442,7 +442,7 @@ def test_what_is_no_field_bears_no_annotation(setting: str) -> None:
 
 
 def test_search_fields_are_no_text() -> None:
-    with pytest.raises(DefinitionError, match=r"Write a tuple"):
+    with pytest.raises(DefinitionError, match=r"Write a tuple: search_fields = \('customer',\)"):
 
         class Bad(Workflow):
             customer: str = ""
@@ -483,6 +483,22 @@ def test_a_named_workflow_needs_a_definition() -> None:
 
     assert caught.value.reason == "it has no definition"
     assert caught.value.fix == "Write async def run(self), or definition = S(...), in the class."
+
+
+def test_a_run_that_is_not_async_is_no_definition() -> None:
+    with pytest.raises(DefinitionError, match=r"its method run is not async\. Write async def run"):
+
+        class Bad(Workflow, name="bad"):
+            def run(self) -> None: ...
+
+
+def test_a_definition_and_run_in_one_class_are_ambiguous() -> None:
+    with pytest.raises(DefinitionError, match=r"has both a definition and an async def run\. Remove one of them"):
+
+        class Bad(Workflow, name="bad"):
+            definition = S(do("a"))
+
+            async def run(self) -> None: ...
 
 
 @pytest.mark.parametrize("definition", [do("a"), (do("a"),), None])

@@ -72,6 +72,17 @@ class Flow(Workflow, name="flow"):
     async def endless(self) -> None:
         await self.endless()
 
+    @step
+    async def step_of_none() -> None: ...
+
+    @activity
+    async def activity_of_none() -> None: ...
+
+    @event
+    def event_of_none() -> None: ...
+
+    async def part_of_none() -> None: ...
+
 """
 
 
@@ -225,6 +236,10 @@ REFUSED = {
         0,
         "an object that is computed before the await",
     ),
+    "a step without self": ("await self.step_of_none()", None, "it has no parameter"),
+    "an activity without self": ("await self.activity_of_none()", None, "it has no parameter"),
+    "an event without self": ("got = await select(self.event_of_none)\nprint(got)", None, "it has no parameter"),
+    "a section without self": ("await self.part_of_none()", None, "it has no parameter"),
     "local with another name": ("x = local('y', default=0)\nawait self.check(x)", 0, "local is used in another way"),
 }
 
@@ -252,6 +267,7 @@ OPTIONS = {
     "@step(retries=3)": "@step: it has no option 'retries'. Available: retry, timeout, renamed_from",
     "@activity(retries=3)": "@activity: it has no option 'retries'. Available: retry, timeout, heartbeat, renamed_from",
     "@section(timeout=3)": "@section: it has no option 'timeout'. Available: renamed_from",
+    "@step(staticmethod(print))": "@step: it decorates <staticmethod(<built-in function print>)>. Decorate a method",
     "@event(roles='cook')": "@event: it has no option 'roles'. Available: role, buffered, max_bytes, verify",
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, create_model, model_validator
 
 from workflow_core.errors import ExecutionError
+from workflow_core.plain.methods import own_parameters
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.vocabulary import ActivityMethod, Method
 from workflow_core.signatures import is_async
@@ -42,8 +43,7 @@ def takes_one(method: ActivityMethod[Any, Any, Any], context: str | None) -> boo
 
 
 def _parameters(method: ActivityMethod[Any, Any, Any], context: str | None) -> list[inspect.Parameter]:
-    _, *parameters = inspect.signature(method.function).parameters.values()
-    return [parameter for parameter in parameters if parameter.name != context]
+    return [parameter for parameter in own_parameters(method.function) if parameter.name != context]
 
 
 def function_of(

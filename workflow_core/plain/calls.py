@@ -13,7 +13,7 @@ from workflow_core.events import ActivityContext, StepContext, event_mark
 from workflow_core.plain import vocabulary
 from workflow_core.plain.expressions import Expressions
 from workflow_core.plain.field_types import may_be_none, optional
-from workflow_core.plain.methods import method_of
+from workflow_core.plain.methods import method_of, own_parameters
 from workflow_core.plain.parts import RETURNED, Called, Code, Frame, Part, Wait
 from workflow_core.plain.source import UNKNOWN, plain_function, source_of
 from workflow_core.plain.syntax import assign, at, load
@@ -141,8 +141,7 @@ class Calls(Expressions):
             k.arg is None for k in node.keywords
         ):
             raise frame.source.mistake(node, "it has * or ** arguments", "Write each argument.")
-        signature = inspect.signature(function)
-        _, *parameters = signature.parameters.values()
+        parameters = own_parameters(function)
         hints = self.hints(function)
         context = next((p.name for p in parameters if skipped and hints.get(p.name) is skipped), None)
         given = [p for p in parameters if p.name != context]

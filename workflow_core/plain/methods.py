@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from workflow_core.errors import DefinitionError
 from workflow_core.events import EVENT_MARK, event_mark
 from workflow_core.plain.vocabulary import Method
 from workflow_core.replacements import COMPILED, originals
@@ -22,6 +23,18 @@ def plain_run(cls: type) -> Any:
         if RUN in own and (is_async(own[RUN]) or inspect.isasyncgenfunction(own[RUN])):
             return own[RUN]
     return None
+
+
+def own_parameters(function: Any) -> list[inspect.Parameter]:
+    """Returns the parameters of a method without the first, which is the workflow.
+
+    Raises:
+        DefinitionError: it has none.
+    """
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters:
+        raise DefinitionError(function.__qualname__, "it has no parameter", "Write self as its first parameter.")
+    return parameters[1:]
 
 
 def method_of(cls: type, name: str) -> Any:

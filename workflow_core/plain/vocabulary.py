@@ -215,7 +215,7 @@ def _decorate(kind: type[Any], function: Any, options: dict[str, Any]) -> Any:
     _check_options(name, options, (*kind.__annotations__, "renamed_from"))
 
     def decorate(function: Any) -> Any:
-        if not callable(function):
+        if not callable(function) or isinstance(function, staticmethod):
             raise DefinitionError(f"@{name}", f"it decorates {function!r:.60}", "Decorate a method of the workflow.")
         former = options.get("renamed_from", ())
         method = kind(function, (former,) if isinstance(former, str) else former)

@@ -11,7 +11,7 @@ from typing import Any, Union, cast
 from workflow_core.events import OPERATIONS, EventMark, Selected, event_mark
 from workflow_core.plain import vocabulary
 from workflow_core.plain.calls import Calls, Make, Prepared
-from workflow_core.plain.methods import method_of
+from workflow_core.plain.methods import method_of, own_parameters
 from workflow_core.plain.parts import Code, Frame, Limited, Part
 from workflow_core.plain.source import UNKNOWN, constant_delay
 from workflow_core.plain.syntax import assign, at, load
@@ -85,8 +85,9 @@ class Words(Calls):
         """Returns the type of what a select gives: with the inputs and outputs of its events."""
         kinds: list[list[Any]] = [[None] if can_time_out else [], [None] if can_time_out else []]
         for handler in handlers:
-            _, *parameters = inspect.signature(handler).parameters.values()
-            inputs = [parameter for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+            inputs = [
+                parameter for parameter in own_parameters(handler) if parameter.kind is not parameter.KEYWORD_ONLY
+            ]
             hints = self.hints(handler)
             kinds[0].append(hints.get(inputs[0].name, Any) if inputs else None)
             kinds[1].append(hints.get("return", Any))

@@ -134,7 +134,7 @@ def _event_with_handler(assembly: Assembly, case: On, handler: EventHandler) -> 
 def _plain_event(assembly: Assembly, case: On, handler: Any) -> EventCase:
     """Compiles a case with a function of the workflow."""
     handler = handler_of(assembly, "On", case.event, handler)
-    where, takes = f"On {case.event!r}", "the workflow and at most one input"
+    where, takes = f"On {case.event!r}", "the workflow and at most one input, which may be a model of several values"
     return EventCase(
         case.event,
         len(assembly.code),
