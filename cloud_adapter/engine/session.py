@@ -281,16 +281,16 @@ def milliseconds(start: datetime, end: datetime) -> float:
 
 
 def condition_error(cls: type[Workflow], error: Exception) -> UserCodeError:
-    """Returns the error to raise if a condition of the workflow has raised."""
+    """Returns the error to raise if a condition of the workflow, or code in its ``run``, has raised."""
     notes = "; ".join(getattr(error, "__notes__", []))
-    return UserCodeError(f"a condition of workflow {cls.__workflow_name__!r} raised {error_text(error)} ({notes})")
+    return UserCodeError(f"code of workflow {cls.__workflow_name__!r} raised {error_text(error)} ({notes})")
 
 
 def settle(session: Session, happened: Accepted | None = None) -> None:
     """Moves every thread on, in memory, until it rests. The thread whose wait has ended moves first.
 
     Raises:
-        UserCodeError: a condition of the workflow raised.
+        UserCodeError: a condition of the workflow, or code in its ``run``, raised.
     """
     try:
         if happened is not None:

@@ -39,6 +39,7 @@ from gorchestrate.testing.instances import InstanceHandle, sender
 from gorchestrate.testing.mistakes import check_id, check_time, check_workflow
 from gorchestrate.testing.queue import REDELIVERY_DELAY, HeldTasks
 from gorchestrate.testing.real_time import wait_for_user_code
+from gorchestrate.testing.report import describe
 from gorchestrate.testing.watched_store import Killed, WatchedStore
 from workflow_core import Principal, Workflow
 
@@ -119,6 +120,8 @@ class Environment:
     def __exit__(
         self, type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if isinstance(error, Exception) and not self.is_closed and (text := describe(self)):
+            error.add_note(text)
         self.close()
 
     def close(self) -> None:

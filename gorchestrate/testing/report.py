@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
 
-from gorchestrate.testing.environment import Environment
 from gorchestrate.testing.instances import InstanceHandle
 from workflow_core import Status, Workflow
 from workflow_core.execution import Thread
@@ -13,7 +14,19 @@ ENTRIES_SHOWN = 8
 INSTANCES_SHOWN = 10
 
 
-def describe(environment: Environment) -> str:
+class Described(Protocol):
+    """What an ``Environment`` tells about its instances."""
+
+    @property
+    def is_closed(self) -> bool: ...
+    @property
+    def workflows(self) -> Sequence[type[Workflow]]: ...
+    @property
+    def now(self) -> datetime: ...
+    def instances(self, workflow: type[Workflow], /) -> Sequence[InstanceHandle[Workflow]]: ...
+
+
+def describe(environment: Described) -> str:
     """Returns a text with each instance: its status, its error, its fields, where it stands and what happened last.
     Failed instances come first, then those whose steps are retried. It never raises: a test has failed already."""
     if environment.is_closed:

@@ -144,8 +144,8 @@ def test_a_delay_must_be_a_timedelta() -> None:
     with pytest.raises(DefinitionError) as caught:
         start(Flow)
     assert caught.value.statement == "Timeout 'late'"
-    assert caught.value.reason == "its delay function returned 60"
-    assert caught.value.fix == "Return a timedelta, or a datetime with a time zone."
+    assert caught.value.reason == "its delay is 60"
+    assert caught.value.fix == "Use a timedelta, or a datetime with a time zone."
 
 
 def test_a_step_whose_next_attempt_is_to_come_waits_for_it() -> None:
@@ -236,7 +236,7 @@ def test_a_sleep_needs_a_time(wrong: Any) -> None:
 
     with pytest.raises(DefinitionError) as caught:
         start(Flow, now=NOON)
-    assert (caught.value.statement, caught.value.reason) == ("Sleep 'nap'", f"its delay function returned {wrong!r}")
+    assert (caught.value.statement, caught.value.reason) == ("Sleep 'nap'", f"its delay is {wrong!r}")
 
 
 def test_sleeps_of_several_threads_are_told_apart_by_their_waits() -> None:

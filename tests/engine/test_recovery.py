@@ -375,7 +375,7 @@ def raises_for_some(workflow: Any) -> bool:
     ("kind", "release", "error"),
     [
         ("timer", errand(timeout="too late"), "the definition no longer has the statements that are due"),
-        ("condition", errand(condition=raises_for_some), "a condition of workflow 'errand' raised KeyError"),
+        ("condition", errand(condition=raises_for_some), "code of workflow 'errand' raised KeyError"),
     ],
 )
 @in_world(errand())

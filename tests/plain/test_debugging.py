@@ -69,7 +69,7 @@ def test_a_traceback_ends_with_the_line_of_the_user() -> None:
     frames = traceback.extract_tb(caught.value.__traceback__)
     assert (frames[-1].filename, frames[-1].lineno, frames[-1].name) == (__file__, line("divides"), "inner")
     assert frames[-1].line == "return x // self.divisor  # divides"
-    assert caught.value.__notes__ == ["raised in workflow 'traced'"]
+    assert caught.value.__notes__ == [f"raised in line {line('divides')} of workflow 'traced'"]
 
 
 class Debugger(bdb.Bdb):

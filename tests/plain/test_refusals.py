@@ -194,6 +194,10 @@ REFUSED = {
         0,
         "timeout takes a duration or a time",
     ),
+    "a sleep of a number": ("await sleep(60)", 0, "its delay is 60"),
+    "a select with the timeout of a number": ("await select(self.decide, timeout=60)", 0, "its delay is 60"),
+    "an until with the timeout of a text": ("await until(lambda: self.a, timeout='1h')", 0, "its delay is '1h'"),
+    "a deadline of a number": ("async with timeout(60):\n    await self.work()", 0, "its delay is 60"),
     "a timeout that is awaited": ("await timeout(timedelta(1))", 0, "timeout cannot be awaited"),
     "unknown error class": ("try:\n    await self.work()\nexcept self.a:\n    pass", 2, "not known at import"),
     "parallel with a limit": (

@@ -387,3 +387,15 @@ def test_a_closed_environment_says_so(environment: Environment) -> None:
 def test_an_environment_needs_workflows() -> None:
     with pytest.raises(TypeError, match="pass the workflows"):
         Environment()
+
+
+def test_an_error_that_leaves_the_block_tells_where_the_instances_stand() -> None:
+    def look(parcel: str) -> None:
+        with Environment(Parcel) as environment:
+            environment.create(Parcel, parcel)
+            raise LookupError("no such parcel")
+
+    with pytest.raises(LookupError, match="no such parcel") as caught:
+        look("p-1")
+    (note,) = caught.value.__notes__
+    assert "parcel 'p-1' is waiting\n  thread 'main' stands at 'deliver' (waiting)" in note

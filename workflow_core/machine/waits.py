@@ -113,8 +113,8 @@ def _deadline(machine: MachineState, thread: Thread, instruction: Instruction, c
         return CALENDAR_END if is_ahead else CALENDAR_START
     raise DefinitionError(
         f"{'Sleep' if case.event == instruction.name else 'Timeout'} {case.event!r}",
-        f"its delay function returned {delay!r}",
-        "Return a timedelta, or a datetime with a time zone.",
+        f"its delay is {delay!r}",
+        "Use a timedelta, or a datetime with a time zone.",
     )
 
 

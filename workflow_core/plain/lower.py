@@ -227,8 +227,9 @@ class Lowering:
             except Exception as error:
                 raised = frame_of(error, block)
                 if raised is not None:
+                    line = raised.tb_lineno
                     outputs.put(frame, dict(raised.tb_frame.f_locals))
-                    error.add_note(Place(f"line {raised.tb_lineno}", f"raised in workflow {name!r}"))
+                    error.add_note(Place(f"line {line}", f"raised in line {line} of workflow {name!r}"))
                 raise
             outputs.put(frame, variables)
             return kind_of(kind)

@@ -83,8 +83,18 @@ class Source:
 
 
 def constant_delay(source: Source, node: ast.expr) -> timedelta | None:
-    """Returns a ``timedelta`` that is made of constants, so that diagrams show it; None for other expressions."""
+    """Returns a ``timedelta`` that is made of constants, so that diagrams show it; None for other expressions.
+
+    Raises:
+        DefinitionError: it is a constant of another type.
+    """
     match node:
+        case ast.Constant(value):
+            raise source.mistake(
+                node,
+                f"its delay is {value!r}",
+                "Use a timedelta, such as timedelta(hours=1), or a datetime with a time zone.",
+            )
         case ast.Call(function, arguments, keywords) if source.resolve(function) is timedelta:
             values = [*arguments, *(keyword.value for keyword in keywords)]
             if all(isinstance(value, ast.Constant) for value in values):

@@ -138,7 +138,7 @@ def _examples(workflow: str, id: str) -> dict[Kind, WorkflowError]:
         ),
         RepairRefused(f"{id!r} has changed: its pc is 8, not 7: load it again"),
         UnknownStatement(f"{id!r} is at a statement that the definition no longer contains"),
-        errors.UserCodeError(f"a condition of workflow {workflow!r} raised ValueError: no total"),
+        errors.UserCodeError(f"code of workflow {workflow!r} raised ValueError: no total"),
         LoopLimitExceeded("a thread moved repeatedly without reaching a step or a wait"),
         DuplicateThread("a live thread already has this id"),
         InvalidOutput("the handler of an event returned what its annotation does not allow"),
