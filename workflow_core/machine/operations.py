@@ -29,6 +29,7 @@ from workflow_core.machine.unwinding import cancel_thread, watch_again
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
 from workflow_core.migration import migrated
 from workflow_core.program.code import loops_around
+from workflow_core.statements.local_keys import is_argument
 from workflow_core.stored_parts import LeaveKind
 from workflow_core.wait_types import ActivityWait, ChildTeardown, TimedWait
 from workflow_core.workflow import Workflow
@@ -145,6 +146,12 @@ def goto(machine: MachineState, thread_id: str, statement: str) -> None:
         raise RepairRefused(
             f"cannot move thread {thread_id!r}: it waits for its branches. Move them instead: {', '.join(branches)}"
         )
+    for local in program.at(statement).kept:
+        if is_argument(local.key, statement) and local.stored_key(thread.locals) is None:
+            raise RepairRefused(
+                f"cannot move thread {thread_id!r} to {statement!r}: it does not have {local.in_words}, which run "
+                f"computes before that. Move it to a statement in front of {statement!r}"
+            )
     execution.pc += 1
     leave_wait(execution, thread)
     _begin_anew(thread)

@@ -25,6 +25,13 @@ def local_in_words(key: str) -> str:
     return f"the items of {name[1:]!r}"
 
 
+def is_argument(key: str, statement: str) -> bool:
+    """Whether a local is an argument of a step with this name."""
+    section, slash, name = key.rpartition("/")
+    found = re.fullmatch(_ARGUMENT, name)
+    return found is not None and f"{section}{slash}{found[1]}" == statement
+
+
 def instead_of_secret(key: str) -> str:
     """Returns what to do if a local with a secret would be stored."""
     name = key.rpartition("/")[2]
