@@ -120,6 +120,7 @@ REFUSED = {
     "an event": ("await self.decide(1)", 0, "is an event"),
     "no event": ("await select(self.work)", 0, "is not an event"),
     "an unknown method": ("await self.wrok()", 0, "has no method 'wrok'"),
+    "an unknown event": ("await select(self.decied)", 0, "Flow has no method 'decied'"),
     "a name twice": ("await self.work(1)\nawait self.work(2)", 1, "the name 'work' is taken by line"),
     "a loop twice": (
         "for x in range(2):\n    await self.work(x)\nfor x in range(2):\n    await self.check(x)",
@@ -265,6 +266,20 @@ def test_refused(make: Callable[[str], Any], what: str) -> None:
 )
 def test_a_return_of_nothing_is_not_refused(make: Callable[[str], Any], body: str) -> None:
     assert make(body).__workflow_name__ == "flow"
+
+
+@pytest.mark.parametrize(
+    ("body", "fix"),
+    [
+        ("await self.wrok()", "Define it, or write 'work'."),
+        ("await select(self.decied)", "Define it, or write 'decide'."),
+        ("await self.nowhere_near()", "Define it."),
+    ],
+)
+def test_a_misspelt_method(make: Callable[[str], Any], body: str, fix: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        make(body)
+    assert caught.value.fix == fix
 
 
 OPTIONS = {

@@ -13,7 +13,7 @@ from workflow_core.events import ActivityContext, StepContext, event_mark
 from workflow_core.plain import vocabulary
 from workflow_core.plain.expressions import Expressions
 from workflow_core.plain.field_types import may_be_none, optional
-from workflow_core.plain.methods import method_of, own_parameters
+from workflow_core.plain.methods import instead_of, method_of, own_parameters
 from workflow_core.plain.parts import RETURNED, Called, Code, Frame, Part, Wait
 from workflow_core.plain.source import UNKNOWN, plain_function, source_of
 from workflow_core.plain.syntax import assign, at, load
@@ -110,7 +110,9 @@ class Calls(Expressions):
             case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
                 found = method_of(self.cls, name)
                 if found is None:
-                    raise frame.source.mistake(node, f"{self.cls.__name__} has no method {name!r}", "Define it.")
+                    raise frame.source.mistake(
+                        node, f"{self.cls.__name__} has no method {name!r}", instead_of(self.cls, name)
+                    )
                 return found, None
             case ast.Attribute(ast.Call(ast.Name("super"), [], []), name):
                 cell = frame.source.cells.get("__class__")

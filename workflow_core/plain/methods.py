@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from typing import Any
 
@@ -35,6 +36,13 @@ def own_parameters(function: Any) -> list[inspect.Parameter]:
     if not parameters:
         raise DefinitionError(function.__qualname__, "it has no parameter", "Write self as its first parameter.")
     return parameters[1:]
+
+
+def instead_of(cls: type, name: str) -> str:
+    """Returns what to do about a call of a method that a workflow's class does not have."""
+    own = [known for known in dir(cls) if not known.startswith(("_", "model_"))]
+    close = difflib.get_close_matches(name, own, 1)
+    return f"Define it, or write {close[0]!r}." if close else "Define it."
 
 
 def method_of(cls: type, name: str) -> Any:
