@@ -24,7 +24,7 @@ class DefinitionError(WorkflowError):
     """
 
     def __init__(self, statement: str, reason: str, fix: str) -> None:
-        super().__init__(f"{statement}: {reason}. {fix}")
+        super().__init__(f"{statement}: {reason.removesuffix('.')}. {fix}")
         self.statement = statement
         self.reason = reason
         self.fix = fix

@@ -56,7 +56,10 @@ def load(source: Path, *functions: str) -> Served:
     module = _run(source)
     for name in functions:
         if not callable(getattr(module, name, None)):
-            raise SettingsError(f"{source} has no function {name!r}, which a deployment needs as entry point")
+            raise SettingsError(
+                f"{source} has no function {name!r}, which a deployment needs as entry point: copy it "
+                "from the main.py that gorchestrate new writes"
+            )
     services = [value for value in vars(module).values() if isinstance(value, Service)]
     if functions and not services:
         raise SettingsError(

@@ -268,7 +268,12 @@ def test_an_option_that_is_wrong(invoke: Invoke, command: str, arguments: list[s
         ("GORCHESTRATE_MAX_BODY_BYTES", "1.5", "valid integer"),
         ("GORCHESTRATE_LAZY_TIMER_SECONDS", "60", "at least 300"),
         ("GORCHESTRATE_RECOVER_SECONDS", "inf", "less than or equal to 3600"),
-        ("GORCHESTRATE_NONSENSE", "1", "unknown setting"),
+        ("GORCHESTRATE_NONSENSE", "1", "unknown setting GORCHESTRATE_NONSENSE. Available: GORCHESTRATE_ACCESS, "),
+        (
+            "GORCHESTRATE_LOG_LVEL",
+            "INFO",
+            "unknown setting GORCHESTRATE_LOG_LVEL. Did you mean GORCHESTRATE_LOG_LEVEL?",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["dev", "demo"])
