@@ -59,6 +59,9 @@ def two(a: Any, b: Any) -> None: ...
 def three(a: Any, b: Any, c: Any) -> None: ...
 
 
+def method(self: Any, number: int) -> None: ...
+
+
 def unannotated(n, context) -> None: ...  # type: ignore[no-untyped-def]
 
 
@@ -291,6 +294,7 @@ REFUSED: list[tuple[str, Callable[[], Any], str, str, str]] = [
         "signature",
         "the input and an ActivityContext",
     ),
+    ("an Activity of a method", lambda: Activity("a", method), "Activity 'a'", "is a method", "@staticmethod"),
     ("an Activity without types", lambda: Activity("a", unannotated), "Activity 'a'", "no annotation", "n: SomeType"),
     ("an Activity of a context first", lambda: Activity("a", context_first), "Activity 'a'", "JSON schema", "pydantic"),
     ("an input of a value", lambda: Activity("a", zero, input=3), "'a'", "input is 3", "Pass a function"),  # type: ignore[call-overload]

@@ -43,6 +43,9 @@ def _activity(assembly: Assembly, statement: Activity) -> ActivityCase:
     function = assembly.scope.current(where, statement.function)
     takes = "at most the input and an ActivityContext"
     names = parameters(where, function, 0, 2, takes)
+    if names[:1] == ["self"]:
+        fix = "Write a function of the input, or mark it with @staticmethod and leave out self."
+        raise DefinitionError(where, "its function is a method, but an activity has no workflow", fix)
     # A function of the context alone has no input.
     before = int(len(names) == 1 and means(assembly.scope.hints(where, function).get(names[0]), ActivityContext))
     signature = handler_signature(where, function, assembly.scope, takes=takes, least=0, before=before)
