@@ -32,8 +32,8 @@ def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
     """Returns the workflows by name, after checking that an engine can serve them together.
 
     Raises:
-        DefinitionError: two workflows have the same name, an event has the name of an operation on instances, or the
-            workflow of a child is not among them.
+        DefinitionError: two workflows have the same name, an event has the name of an operation on instances or one
+            that a URL cannot contain, or the workflow of a child is not among them.
     """
     result: dict[str, type[Workflow]] = {}
     for cls in workflows:
@@ -44,13 +44,14 @@ def by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
                 f"both are named {cls.__workflow_name__!r}",
                 "Rename one of them.",
             )
-        for action in (*ACTIONS, *REPAIRS):
-            if action in cls.__program__.events:
-                raise DefinitionError(
-                    f"workflow {cls.__workflow_name__!r}",
-                    f"its event {action!r} has the name of an operation on instances",
-                    "Give the event another name.",
-                )
+        for event in cls.__program__.events:
+            reason = ""
+            if event in (*ACTIONS, *REPAIRS):
+                reason = f"its event {event!r} has the name of an operation on instances"
+            elif event in (".", ".."):
+                reason = f"its event {event!r} is not valid in a URL, from which clients remove '.' and '..'"
+            if reason:
+                raise DefinitionError(f"workflow {cls.__workflow_name__!r}", reason, "Give the event another name.")
     for cls in result.values():
         selects = (instruction for instruction in cls.__program__.code if isinstance(instruction, SelectOp))
         for case in (case for select in selects for case in select.cases.values()):
