@@ -42,7 +42,7 @@ AT_A_TIME = 10
 
 KEYS_PER_COMMIT = 50
 RESPONSES_PER_COMMIT = 2_000_000
-"""The most characters of the responses of keys that one commit writes."""
+"""The most bytes of the responses of keys that one commit writes, but for a response that is larger."""
 
 _COPY_ANEW = "stop what serves the source, delete it at the destination, and repeat"
 
@@ -293,10 +293,11 @@ def _portions(keys: Sequence[KeyRecord]) -> list[list[KeyRecord]]:
     """Divides keys among commits."""
     portions, size = list[list[KeyRecord]](), 0
     for key in keys:
-        size += len(key.response)
+        key_size = len(key.response.encode())
+        size += key_size
         if not portions or len(portions[-1]) == KEYS_PER_COMMIT or size > RESPONSES_PER_COMMIT:
             portions.append([])
-            size = len(key.response)
+            size = key_size
         portions[-1].append(key)
     return portions
 

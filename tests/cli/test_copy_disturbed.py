@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloud_adapter.document import Instance, Lease
+from cloud_adapter.document import Instance, KeyRecord, Lease
 from cloud_adapter.errors import Conflict, DuplicateKey, InstanceExists, InvalidRequest
 from cloud_adapter.ports import CopyableStore
+from cloud_adapter.stores.firestore.documents import RESPONSES_BYTES_MAX
 from tests.cli.full_stores import LATER, copied, fill, opened, same
 from tests.contract.store_contract import NOW, SECOND, a_key, an_entry, an_instance, changed
 from workflow_core import WorkflowError
@@ -141,3 +144,33 @@ def test_an_instance_to_which_the_destination_has_more_is_not_changed(
                 assert f"in another state ({part} differ)" in report.problems[0][2]
 
     asyncio.run(scenario())
+
+
+def test_no_commit_has_more_responses_than_firestore_accepts(tmp_path: Path) -> None:
+    sizes = list[int]()
+
+    class Recording:
+        def __init__(self, store: CopyableStore) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def commit(self, instance: Instance, keys: Sequence[KeyRecord]) -> Instance:
+            sizes.append(sum(len(key.response.encode()) for key in keys))
+            return await self._store.commit(instance, keys)
+
+    async def scenario() -> None:
+        async with opened(str(tmp_path / "orders.db"), str(tmp_path / "new.db")) as (here, there):
+            await here.create(an_instance())
+            for number in range(7):
+                key = a_key(f"key-{number}", response=json.dumps("é" * 450_000, ensure_ascii=False), expires_at=LATER)
+                await here.commit(await here.load("pizza", "order-1"), [key])
+            recording: Any = Recording(there)
+            report, _ = await copied(here, recording)
+            assert report.problems == []
+            await same(here, there)
+
+    asyncio.run(scenario())
+    assert sum(sizes) > 2 * RESPONSES_BYTES_MAX
+    assert max(sizes) <= RESPONSES_BYTES_MAX
