@@ -29,7 +29,10 @@ async def _run(name: str, shards: int) -> None:
         if not isinstance(store, FirestoreStore):
             raise SettingsError(f"{shown_store(name)} is not Firestore. Other databases need no shards")
         console = SafeConsole(highlight=False, soft_wrap=True)
-        for workflow in sorted(await store.workflows()):
+        workflows = sorted(await store.workflows())
+        if not workflows:
+            console.print(escape(f"{shown_store(name)} has no instances."))
+        for workflow in workflows:
             read = written = 0
             async for more_read, more_written in store.add_shards(workflow):
                 read, written = read + more_read, written + more_written
