@@ -237,7 +237,7 @@ def send(
         found: Json = next((found for found in events if found["name"] == event), {})
         schema, parameter = found.get("input") or {}, found.get("parameter", "")
     query = f"?thread={quote(thread, safe='')}" if thread is not None else ""
-    path = f"{_instance_path(workflow, id)}/{quote(event, safe='')}{query}"
+    path = f"{_instance_path(workflow, id)}{_path(event)}{query}"
     handled, answer = api.send(path, read_input(fields, input, schema, parameter), **_key(key))
     if answer is None and not as_json:
         output.print_lines(["handled" if handled else "buffered until the instance waits for it"])
@@ -361,10 +361,18 @@ def _instance_path(workflow: str, id: str) -> str:
     Raises:
         InvalidRequest: the id is invalid. With a slash in it, the path could be that of an action on another instance.
     """
+    _path(workflow)
     return views.instance_url(workflow, check_id(id))
 
 
 def _path(*parts: str) -> str:
+    """Returns the path of these parts.
+
+    Raises:
+        InvalidRequest: a part would vanish from the path, which would then be that of something else.
+    """
+    if unusable := {"", ".", ".."}.intersection(parts):
+        raise InvalidRequest(f"{unusable.pop()!r} is not a name of a workflow or an event")
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 

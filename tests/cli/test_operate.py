@@ -133,6 +133,19 @@ def test_an_order_from_its_start_to_its_history(http: Http, run: Run) -> None:
     assert output(run("send", "pizza", "1", "SubmitCart")) == "handled\n", "its handler has no output"
 
 
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_name_that_would_vanish_from_the_path_sends_nothing(http: Http, run: Run, name: str) -> None:
+    for arguments in (
+        ("send", "fragile", "f-1", name),
+        ("send", name, "f-1", "Pay"),
+        ("start", name, "f-1"),
+        ("ls", name),
+    ):
+        with pytest.raises(InvalidRequest, match="is not a name of a workflow or an event"):
+            run(*arguments)
+    assert http.client.get("/wf/fragile").json()["instances"] == []
+
+
 def test_instances_are_found_by_their_search_fields(run: Run) -> None:
     for id, note in (("1", "a=b"), ("2", "a=b"), ("3", "other")):
         run("start", "fragile", id, f"note={note}", f"good={id == '2'}".lower())
