@@ -327,10 +327,10 @@ class Settings(SecretSettings, IndexSettings):
         known = {PREFIX + name.upper() for name in cls.model_fields}
         unknown = sorted({name for name in os.environ if name.startswith(PREFIX)} - known - set(CLIENT_VARIABLES))
         if unknown:
-            import difflib
+            from difflib import get_close_matches  # here, because only this error needs it
 
             names = [name.removeprefix(PREFIX) for name in known]
-            if close := difflib.get_close_matches(unknown[0].removeprefix(PREFIX), names, 1, 0.8):
+            if close := get_close_matches(unknown[0].removeprefix(PREFIX), names, 1, 0.8):
                 raise SettingsError(f"unknown setting {unknown[0]}. Did you mean {PREFIX}{close[0]}?")
             raise SettingsError(f"unknown setting {unknown[0]}. Available: {', '.join(sorted(known))}")
         return super().load(**overrides)

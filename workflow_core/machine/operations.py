@@ -12,7 +12,6 @@ tasks, so that new tasks are scheduled. If you add a kind of wait with a deadlin
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -136,7 +135,9 @@ def goto(machine: MachineState, thread_id: str, statement: str) -> None:
         raise RepairRefused(f"{execution.id!r} is being canceled: its threads only run their finally_ sections")
     statements = program.statements_of(thread.name)
     if statement not in statements:
-        close = difflib.get_close_matches(statement, statements, 3) or sorted(statements)
+        from difflib import get_close_matches  # here, because only this error needs it
+
+        close = get_close_matches(statement, statements, 3) or sorted(statements)
         raise RepairRefused(
             f"cannot move thread {thread_id!r} to {statement!r}: {thread.name!r} has no such step or wait. Available: "
             f"{', '.join(map(repr, close[:20]))}"

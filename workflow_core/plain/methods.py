@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from typing import Any
 
@@ -40,8 +39,10 @@ def own_parameters(function: Any) -> list[inspect.Parameter]:
 
 def instead_of(cls: type, name: str) -> str:
     """Returns what to do about a call of a method that a workflow's class does not have."""
+    from difflib import get_close_matches  # here, because only this error needs it
+
     own = [known for known in dir(cls) if not known.startswith(("_", "model_"))]
-    close = difflib.get_close_matches(name, own, 1)
+    close = get_close_matches(name, own, 1)
     return f"Define it, or write {close[0]!r}." if close else "Define it."
 
 
