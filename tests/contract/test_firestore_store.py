@@ -678,7 +678,7 @@ def test_an_unreachable_host_is_soon_unavailable(monkeypatch: pytest.MonkeyPatch
             await store.commit(replace(an_instance(), version=1))
         await store.close()
 
-    assert seconds(main) < 5
+    assert seconds(main) < 20  # less than the timeouts of the calls
 
 
 def test_a_host_that_does_not_answer_is_soon_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -702,7 +702,7 @@ def test_a_host_that_does_not_answer_is_soon_unavailable(monkeypatch: pytest.Mon
                     await call
             await store.close()
 
-        assert seconds(main) < 20
+        assert seconds(main) < 20  # less than the default timeouts of the calls
 
 
 def test_missing_credentials_are_unavailable_and_say_the_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
