@@ -23,7 +23,7 @@ from workflow_core import (
     handle_event,
     resume,
 )
-from workflow_core.machine import threads
+from workflow_core.machine import operations, threads
 from workflow_core.machine.machine import Machine
 from workflow_core.program.reachability import unreachable
 
@@ -194,7 +194,8 @@ def test_a_crowd_of_threads_moves_as_a_few_do(spec: list[Spec], ops: list[Op]) -
     flow = build(spec)
     states = Run(flow).drive(ops)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threads, "CROWD_MIN", 2)
+        for module in threads, operations:
+            patch.setattr(module, "CROWD_MIN", 2)
         assert Run(flow).drive(ops) == states
 
 

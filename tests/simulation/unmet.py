@@ -111,7 +111,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_E}children.py", "Children.perform", "case _:"),
         (f"{_E}lanes.py", "Lanes.contended", "return self._contended.keys()"),
         (f"{_E}transaction.py", "Transactor._refuse_duplicates", "except Exception as raised:"),
-        (f"{_M}threads.py", "end", "for index, other in enumerate(execution.threads):"),
+        (f"{_M}threads.py", "_remove", "for index, other in enumerate(threads):"),
         (f"{_M}transitions.py", "check_thread", 'what = f"thread {thread.id!r} at {thread.step!r}"'),
         (f"{_M}transitions.py", "check_wait", 'what = f"the wait {wait.id!r} for {wait.event!r}"'),
         (f"{_M}unwinding.py", "_fail_branch", "return"),
@@ -281,7 +281,7 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_M}frames.py", "_objects", "waiting, seen = [value], set[int]()"),
         (f"{_M}frames.py", "_can_change", "if isinstance(value, BaseModel):"),
         (f"{_M}frames.py", "_parts", "if isinstance(value, Mapping):"),
-        (f"{_M}values.py", "Frame.pass_up", "parent = self._machine.execution.thread(self._thread.parent)"),
+        (f"{_M}values.py", "Frame.pass_up", "parent = with_id(self._machine.execution.threads, self._thread.parent)"),
     ),
     TRANSACTIONAL: (
         (f"{_E}commits.py", "Committer._apply", "writer = transactional.writer(change.create, change.delete)"),

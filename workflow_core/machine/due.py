@@ -10,11 +10,11 @@ work after it.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 
 from workflow_core.accidents import is_true
-from workflow_core.crowd import awake
+from workflow_core.crowd import Crowd, awake
 from workflow_core.error_texts import Place
 from workflow_core.execution import Status, Thread, ThreadStatus
 from workflow_core.machine.outside_work import ChildCancel, ChildStart, SetupWork, TeardownWork, TellWork
@@ -50,11 +50,12 @@ def next_work(machine: MachineState) -> Work | None:
     step: Work | None = None
     setup: Work | None = None
     delivery: Work | None = None
-    live: Counter[str] | None = None
+    live: Mapping[str, int] | None = None
     status = execution.status
     watches, alone, has_buffered = machine.program.has_watches, machine.alone, bool(execution.buffer)
-    threads = execution.threads if watches else awake(execution.threads)  # a condition may be true for any of them
-    for thread in threads if status is _RUNNING or status is _IDLE else ():
+    threads = execution.threads
+    looked_at = threads if watches else awake(threads)  # a condition may be true for any of them
+    for thread in looked_at if status is _RUNNING or status is _IDLE else ():
         thread_status = thread.status
         if thread_status is _WAITING:
             waits = thread.waits
@@ -82,7 +83,20 @@ def next_work(machine: MachineState) -> Work | None:
             if watches and _holds_one(machine, thread):
                 return ConditionMove(thread)
             setup = setup or _setup(machine, thread)
+    if type(threads) is Crowd and not watches:
+        step = _step(machine, threads) if execution.live else None
     return _teardown(machine) or _tell(machine) or setup or delivery or step
+
+
+def _step(machine: MachineState, crowd: Crowd) -> Work | None:
+    """Returns the first step that is due, or, for a caller that runs activities itself, the first activity."""
+    for thread in crowd.working(machine.alone):
+        if thread.status is _EXECUTING:
+            if machine.is_due(thread.retry_at):
+                return StepWork(thread)
+        elif thread.status is _WAITING and (activity := _activity(machine, thread)) is not None:
+            return activity
+    return None
 
 
 def settle(machine: MachineState) -> Work | None:
@@ -108,7 +122,7 @@ def _tell(machine: MachineState) -> Work | None:
     return TellWork(parent)
 
 
-def _holds(machine: MachineState, thread: Thread, instruction: Instruction, live: Counter[str] | None) -> bool:
+def _holds(machine: MachineState, thread: Thread, instruction: Instruction, live: Mapping[str, int] | None) -> bool:
     try:
         if isinstance(instruction, ForkOp):
             assert live is not None

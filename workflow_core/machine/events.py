@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from workflow_core.accidents import refuse_accident
+from workflow_core.crowd import Crowd
 from workflow_core.errors import EventNotAccepted, InvalidInput
 from workflow_core.events import EventHandler, EventRequest, Selected
 from workflow_core.execution import BufferedEvent, Sender, Status, Thread, ThreadStatus
@@ -77,6 +78,9 @@ def find(
     is_for_any = thread_id is None and pc is None and isinstance(threads, Grouped)
     if is_for_any and not any(accepted_by(machine, sample, event) for sample in samples(threads)):
         return None
+    if thread_id is not None and type(threads) is Crowd:
+        known = threads.find(thread_id)
+        threads = [] if known is None else [known]
     for thread in threads if status is _IDLE or status is _RUNNING else ():
         if (thread_id is None or thread.id == thread_id) and (pc is None or thread.pc == pc):
             found = accepted_by(machine, thread, event)

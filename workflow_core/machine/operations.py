@@ -17,12 +17,13 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from workflow_core.crowd import CROWD_MIN
 from workflow_core.errors import InvalidFields, InvalidInput, RepairRefused, UnknownStatement
 from workflow_core.execution import Status, Thread, ThreadStatus
 from workflow_core.inputs import refuse_unusable
 from workflow_core.machine.results import retry_errors
 from workflow_core.machine.state import MachineState
-from workflow_core.machine.threads import branches_of, check, end_all, start_of
+from workflow_core.machine.threads import branches_of, check, end_all, gather, start_of
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.unwinding import cancel_thread, watch_again
 from workflow_core.machine.waits import attempt_ends, leave_wait, summarize
@@ -44,6 +45,8 @@ def cancel(machine: MachineState) -> None:
     execution.canceling = True
     execution.buffer = []
     execution.status = Status.RUNNING
+    if len(execution.threads) >= CROWD_MIN:
+        gather(execution)
     for thread in list(execution.threads):
         # A branch is canceled through the thread that waits for it, unless that thread is in a finally_ section.
         is_own = not (thread.parent or thread.watches)  # a timer ends with the section that it is for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workflow_core.accidents import refuse_accident
+from workflow_core.crowd import with_id
 from workflow_core.execution import Thread
 from workflow_core.machine.allowance import Allowance
 from workflow_core.machine.state import MachineState
@@ -46,7 +47,7 @@ def leave_section(machine: MachineState, thread: Thread, instruction: WithoutOp,
 
 def end_section(machine: MachineState, thread: Thread, instruction: ExpireOp, _: Allowance) -> None:
     """The deadline of a ``Within`` has passed: ends the timer, and lets the thread leave the section."""
-    watched = machine.execution.thread(thread.watches)
+    watched = with_id(machine.execution.threads, thread.watches)
     end(machine, thread)
     if watched is not None:
         expire(machine, watched, instruction.name)

@@ -19,8 +19,9 @@ has to run its ``finally_`` sections, and the last thread to end also ends the i
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
 
-from workflow_core.crowd import CROWD_MIN, Crowd
+from workflow_core.crowd import CROWD_MIN, Crowd, ids_of, with_id
 from workflow_core.errors import DuplicateThread, ExecutionError
 from workflow_core.execution import Cover, Execution, Status, Thread
 from workflow_core.machine.allowance import Allowance
@@ -71,7 +72,8 @@ def go(machine: MachineState, thread: Thread, instruction: GoOp) -> None:
         id = str(value)
         if value is None or not id:
             raise ExecutionError(f"Go {instruction.name!r}: its id function returned {value!r}. Return a text")
-    started = _start(machine, thread, id, instruction.name, is_taken=machine.execution.thread(id) is not None)
+    is_taken = with_id(machine.execution.threads, id) is not None
+    started = _start(machine, thread, id, instruction.name, is_taken=is_taken)
     started.covers = _covers(machine, thread, instruction.guard)
 
 
@@ -86,7 +88,7 @@ def _covers(machine: MachineState, thread: Thread, guard: Guard | None) -> list[
             if inside.is_try:
                 found.append(Cover(inside.name, thread.id, by_branch))
             inside = inside.outer
-        parent = machine.execution.thread(thread.parent) if thread.parent else None
+        parent = with_id(machine.execution.threads, thread.parent) if thread.parent else None
         if parent is None:
             return [*found, *thread.covers]
         thread, guard, by_branch = parent, start_of(machine, parent).guard, True
@@ -106,19 +108,26 @@ def _own_id(machine: MachineState, name: str) -> str:
     return next(iter(former), name)
 
 
-def _start(machine: MachineState, by: Thread, id: str, name: str, *, is_taken: bool) -> Thread:
+def _start(machine: MachineState, by: Thread, id: str, name: str, *, is_taken: bool, parent: str = "") -> Thread:
     if is_taken:
         raise DuplicateThread(
             f"Go {name!r}: a thread with the id {id!r} is still live. Set a unique id for each thread: "
             f"Go(name, ..., id=lambda w: ...), or go(..., id=...) in an async def run"
         )
-    thread = Thread(id, name, positions=dict(by.positions), errors=dict(by.errors), caused_by=by.caused_by)
+    positions, errors = dict(by.positions), dict(by.errors)
+    thread = Thread(id, name, parent=parent, positions=positions, errors=errors, caused_by=by.caused_by)
     thread.locals = handed_down(machine, by, name)
     execution = machine.execution
     execution.threads.append(thread)
     if len(execution.threads) >= CROWD_MIN and type(execution.threads) is list:
-        execution.threads = Crowd(execution.threads)
+        gather(execution)
     return thread
+
+
+def gather(execution: Execution) -> None:
+    """Replaces the list of threads by one that finds some of them without a look at each."""
+    if type(execution.threads) is not Crowd:
+        execution.threads = Crowd(execution.threads)
 
 
 def watch(machine: MachineState, thread: Thread, guard: Guard) -> None:
@@ -134,7 +143,7 @@ def watch(machine: MachineState, thread: Thread, guard: Guard) -> None:
     park(machine, timer, guard.timer)
     timer.locals = {}
     unwatch(machine, thread, name)
-    if execution.thread(id) is not None:
+    if with_id(execution.threads, id) is not None:
         raise DuplicateThread(
             f"Within {name!r}: its timer is a thread, and one with the id {id!r} is still live. "
             f"Set another id for that one"
@@ -151,7 +160,10 @@ def unwatch(machine: MachineState, thread: Thread, name: str) -> None:
 
 def timers_of(execution: Execution, thread: Thread) -> list[Thread]:
     """Returns the timers of each ``Within`` that a thread is in."""
-    return [other for other in execution.threads if other.watches == thread.id]
+    threads = execution.threads
+    if type(threads) is Crowd:
+        return list(threads.timers(thread.id))
+    return [other for other in threads if other.watches == thread.id]
 
 
 # --- branches --------------------------------------------------------------------------------
@@ -183,13 +195,14 @@ def start_branches(
     has_items = instruction.items is not None
     first = position = thread.positions.get(name, 0)
     most = total if instruction.limit is None else min(total, position + instruction.limit - live)
-    taken = {other.id for other in execution.threads} if position < most else ()
+    if most - position >= CROWD_MIN:
+        gather(execution)
+    taken: Collection[str] = ids_of(execution.threads) if position < most else ()
     while position < most:
         branch = branches[0] if has_items else branches[position]
         id = f"{branch}[{position}]" if has_items else branch
         id = id if thread.id == MAIN_THREAD else f"{thread.id}/{id}"
-        child = _start(machine, thread, id, branch, is_taken=id in taken)
-        child.parent = thread.id
+        child = _start(machine, thread, id, branch, is_taken=id in taken, parent=thread.id)
         if has_items:
             child.positions[name] = position
         position, live = position + 1, live + 1
@@ -206,14 +219,18 @@ def can_fork(machine: MachineState, thread: Thread, instruction: ForkOp, live: i
     return thread.positions.get(instruction.name, 0) < len(items_of(machine, thread, instruction))
 
 
-def live_branches(execution: Execution) -> Counter[str]:
-    """Returns the number of live branches by the id of the thread that waits for them."""
-    return Counter([thread.parent for thread in execution.threads])
+def live_branches(execution: Execution) -> Mapping[str, int]:
+    """Returns the number of live branches by the id of the thread that waits for them; 0 for all other ids."""
+    threads = execution.threads
+    return threads.live if type(threads) is Crowd else Counter([thread.parent for thread in threads])
 
 
 def branches_of(execution: Execution, thread: Thread) -> list[Thread]:
     """Returns the live branches that a thread waits for."""
-    return [other for other in execution.threads if other.parent == thread.id]
+    threads = execution.threads
+    if type(threads) is Crowd:
+        return list(threads.branches(thread.id))
+    return [other for other in threads if other.parent == thread.id]
 
 
 # --- ending ----------------------------------------------------------------------------------
@@ -229,19 +246,27 @@ def end(machine: MachineState, thread: Thread) -> None:
     for timer in timers_of(execution, thread) if machine.program.has_deadlines else ():
         end(machine, timer)
     leave_wait(execution, thread)
-    # By identity: list.remove would compare all attributes of each thread before this one.
-    for index, other in enumerate(execution.threads):
-        if other is thread:
-            del execution.threads[index]
-            break
-    if type(execution.threads) is Crowd and len(execution.threads) < CROWD_MIN:
-        execution.threads = list(execution.threads)
+    _remove(execution, thread)
     if machine.allowances:
         machine.allowances.pop(thread.id, None)
     if execution.threads or not execution.canceling:
         summarize(execution)
     else:
         close(execution, Status.CANCELED)
+
+
+def _remove(execution: Execution, thread: Thread) -> None:
+    threads = execution.threads
+    if type(threads) is Crowd:
+        threads.drop(thread)
+        if len(threads) < CROWD_MIN:
+            execution.threads = list(threads)
+        return
+    # By identity: list.remove would compare all attributes of each thread before this one.
+    for index, other in enumerate(threads):
+        if other is thread:
+            del threads[index]
+            break
 
 
 def end_all(execution: Execution, status: Status) -> None:

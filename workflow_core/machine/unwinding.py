@@ -36,6 +36,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from workflow_core.accidents import refuse_accident
+from workflow_core.crowd import with_id
 from workflow_core.error_texts import error_info
 from workflow_core.execution import Cover, Leave, Status, Thread
 from workflow_core.machine.frames import for_retry
@@ -79,7 +80,7 @@ def _is_caught(machine: MachineState, thread: Thread, guard: Guard | None, error
         guard = guard.outer
     if not thread.parent:
         return _covering(machine, thread, error) is not None
-    parent = machine.execution.thread(thread.parent)
+    parent = with_id(machine.execution.threads, thread.parent)
     return parent is not None and _is_caught(machine, parent, start_of(machine, parent).guard, error)
 
 
@@ -168,7 +169,7 @@ def _land(machine: MachineState, thread: Thread) -> None:
 def _fail_branch(machine: MachineState, thread: Thread, error: ErrorInfo) -> None:
     """Ends a branch that has failed, and cancels the other branches. When they have ended, their parent fails."""
     execution = machine.execution
-    parent = execution.thread(thread.parent)
+    parent = with_id(execution.threads, thread.parent)
     end(machine, thread)
     if parent is None:
         return
@@ -192,7 +193,7 @@ def finish(machine: MachineState, thread: Thread) -> None:
     end(machine, thread)
     if thread.name not in machine.program.racers:
         return
-    parent = execution.thread(thread.parent)
+    parent = with_id(execution.threads, thread.parent)
     if parent is None or parent.leaving is not None or type(machine.program.rests.get(parent.step)) is not RaceOp:
         return
     parent.leaving = Leave(_WON, None, thread.name)
@@ -253,7 +254,7 @@ def _covering(machine: MachineState, thread: Thread, error: ErrorInfo) -> tuple[
     the failed one was started, and this ``Try``. None if all of them were left, or if nothing catches the error there
     and no ``finally_`` section is on its way."""
     for cover in thread.covers:
-        inside = machine.execution.thread(cover.thread)
+        inside = with_id(machine.execution.threads, cover.thread)
         if inside is None or not inside.step:
             continue
         instruction = start_of(machine, inside)

@@ -19,6 +19,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from workflow_core.accidents import is_true, refuse_accident
 from workflow_core.comparing import leaves, refuse_halves
+from workflow_core.crowd import with_id
 from workflow_core.errors import ExecutionError
 from workflow_core.events import StepContext, known_time
 from workflow_core.execution import Thread
@@ -145,7 +146,7 @@ class Frame:
 
     def pass_up(self, local: Local, each: str | None, value: Any) -> None:
         """Assigns a local of the thread that waits for this one; with ``each``, the entry for the item of that loop."""
-        parent = self._machine.execution.thread(self._thread.parent)
+        parent = with_id(self._machine.execution.threads, self._thread.parent)
         if parent is None:
             return
         if each is None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from workflow_core.crowd import Crowd, unordered
+from workflow_core.crowd import Crowd, with_id
 from workflow_core.errors import DefinitionError
 from workflow_core.events import stable_key
 from workflow_core.execution import Execution, Status, Thread, ThreadStatus
@@ -26,6 +26,7 @@ from workflow_core.machine.passing import pack_fields, pack_input
 from workflow_core.machine.state import MachineState
 from workflow_core.machine.transitions import ThreadHappening, change_thread
 from workflow_core.machine.values import item_of, value_of
+from workflow_core.parked import active
 from workflow_core.program.cases import ActivityCase, ChildCase, EventCase, HandlerCase, SelectCase, SelectOp, TimerCase
 from workflow_core.program.code import Instruction
 from workflow_core.shown import SHOWN
@@ -69,8 +70,10 @@ def park(machine: MachineState, thread: Thread, instruction: Instruction) -> Non
         thread.step, thread.pc, thread.waits = instruction.name, pc, waits
     if len(execution.threads) == 1:
         execution.status = _IDLE if status is _WAITING else _RUNNING
-    else:
-        summarize(execution)
+        return
+    if type(execution.threads) is Crowd:
+        execution.threads.woken(thread)
+    summarize(execution)
 
 
 def park_for_events(thread: Thread, instruction: SelectOp, events: tuple[tuple[str, bool], ...], pc: int) -> None:
@@ -95,7 +98,7 @@ def park_for_events(thread: Thread, instruction: SelectOp, events: tuple[tuple[s
 def _entered(machine: MachineState, thread: Thread, instruction: Instruction, wait_id: str) -> list[AnyWait]:
     """Returns the waits for the cases of any instruction."""
     # The delay of a timer is computed for the thread in whose section it is: with its items and locals.
-    asking = machine.execution.thread(thread.watches) or thread if thread.watches else thread
+    asking = with_id(machine.execution.threads, thread.watches) or thread if thread.watches else thread
     cases = instruction.cases.values() if isinstance(instruction, SelectOp) else ()
     waits = [_ENTER[type(case)](machine, asking, instruction, case, wait_id) for case in cases]
     return waits or [ConditionWait(instruction.name, _SET_UP, wait_id)]
@@ -226,9 +229,12 @@ def rest(thread: Thread) -> None:
 
 def summarize(execution: Execution) -> None:
     """Sets the status of the instance: running if any thread can move, otherwise waiting."""
-    status = _IDLE
-    for thread in unordered(execution.threads):
-        if thread.status is not _WAITING:
-            status = _RUNNING
-            break
+    threads, status = execution.threads, _IDLE
+    if type(threads) is Crowd:
+        status = _RUNNING if threads.any_moves() else _IDLE
+    else:
+        for thread in active(threads):
+            if thread.status is not _WAITING:
+                status = _RUNNING
+                break
     execution.status = status
