@@ -253,13 +253,12 @@ class KeptEvent(SendEvent):
         check_lease(session, now)
         if session.execution.status is Status.PAUSED:
             raise self._busy(session)
-        if not self.is_buffered:
+        event = session.machine.program.event(self.request.event)
+        # A canceled instance buffers nothing anymore, but a cleanup may wait for the event.
+        if not self.is_buffered or not session.machine.buffers(event):
             return super().decide(session, now)
         self.check(session)
         session.check()
-        event = session.machine.program.event(self.request.event)
-        if not session.machine.buffers(event):
-            raise self._not_accepted(session, event)
         self._check_buffering(session, event)
         return self._buffer(session, event, now)
 

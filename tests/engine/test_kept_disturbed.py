@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from cloud_adapter.engine.events import LATER
+from cloud_adapter.engine.events import BUFFERED, LATER
 from cloud_adapter.engine.kept_events import Outcome
+from cloud_adapter.engine.operations import Cancel
 from cloud_adapter.errors import IdempotencyKeyReused, Unavailable
 from cloud_adapter.options import EngineOptions
 from tests.engine.harness import ID, World, in_world
 from tests.engine.test_kept_events import GATE, Shop, baked, baking, outcome, send
-from workflow_core import Go, On, S, Select, Step, While, Workflow
+from workflow_core import Go, On, S, Select, Step, Try, While, Workflow
 
 
 @in_world(Shop)
@@ -186,3 +187,26 @@ async def test_an_event_that_arrives_in_the_inbox_after_its_step_is_answered_dur
     assert world.now - before < timedelta(seconds=10)
     assert not next_running[0].done()
     assert await baked(world, next_running[0]) == ["baked", "baked", "add 1"]
+
+
+class Tab(Workflow, name="shop"):
+    """``Pay`` is buffered while a step runs. If the instance is canceled, the cleanup waits for it."""
+
+    log: list[str] = []
+
+    async def bake(self) -> None:
+        await GATE.wait()
+
+    def pay(self, amount: int) -> None:
+        self.log.append(f"pay {amount}")
+
+    definition = S(Try("open", Step("bake", bake)).finally_(Select("bill", On("Pay", pay, buffered=True))))
+
+
+@in_world(Tab)
+async def test_an_event_that_is_kept_before_a_cancel_comes_to_the_cleanup_that_waits_for_it(world: World) -> None:
+    running = await baking(world)
+    assert await send(world, "Pay", 1) == BUFFERED
+    await world.finish(world.start().engine.operate("shop", ID, Cancel()))
+    assert await baked(world, running) == ["pay 1"]
+    assert not await world.history("event rejected")
