@@ -30,13 +30,13 @@ from cloud_adapter.engine.session import Session, milliseconds, settle
 from cloud_adapter.engine.sync_pool import is_full, reserved
 from cloud_adapter.engine.tasks import ActivityTask
 from cloud_adapter.engine.user_code import RunSync, call, within
-from cloud_adapter.errors import InstanceNotFound, TooLarge, Unavailable
+from cloud_adapter.errors import InstanceNotFound, TooLarge
 from cloud_adapter.history import HistoryKind
 from cloud_adapter.observability import logs, telemetry
 from cloud_adapter.observability.span import Value
 from cloud_adapter.ports import Task
 from workflow_core import AttemptOver, Status, TimedOut
-from workflow_core.error_texts import error_info
+from workflow_core.error_texts import error_info, error_text
 from workflow_core.events import ActivitySigns
 from workflow_core.machine.calls import activity_wait
 from workflow_core.machine.events import Accepted
@@ -172,8 +172,8 @@ class Activities:
         self, ref: InstanceRef, result: Result, duration_ms: float = 0, failure: Exception | None = None
     ) -> None:
         """Delivers the result of an attempt to the instance, or to its inbox if the instance is busy. If the result is
-        too large for the inbox, the delivery is retried until the attempt is over, because ``then`` may store less of
-        it.
+        too large for the inbox, the delivery is retried until the attempt is over or its deadline has passed, because
+        ``then`` may store less of it.
 
         Args:
             failure: the error that the attempt raised, for the log.
@@ -195,19 +195,19 @@ class Activities:
             logs.transition("result of nobody", ref.workflow, ref.id, level=logging.WARNING)
 
     async def _is_over(self, ref: InstanceRef, result: Result, error: TooLarge) -> bool:
-        """Whether the instance no longer waits for a result that is too large for the inbox.
-
-        Raises:
-            Unavailable: the deadline of the attempt has passed.
-        """
+        """Whether the instance no longer waits for a result that is too large for the inbox, or will not: the deadline
+        of the attempt has passed, and its task is going to end it. This is no error for the queue, which would send the
+        task again: the function would run again and again in the same attempt."""
         accepted = awaited(await self.committer.load(ref), result)
         if accepted is None:
             return True
         deadline = activity_wait(accepted).deadline
         assert deadline is not None
-        if self.committer.clock.now() >= deadline:
-            raise Unavailable(f"could not deliver the result of activity {result.event!r}: {error}") from error
-        return False
+        if self.committer.clock.now() < deadline:
+            return False
+        text, event = error_text(error)[:500], result.event
+        logs.transition("result given up", ref.workflow, ref.id, level=logging.ERROR, statement=event, error=text)
+        return True
 
     async def _call(self, attempt: Attempt, body: ActivityTask, run_sync: RunSync, heartbeats: Heartbeats) -> Any:
         session, accepted = attempt.session, attempt.accepted
