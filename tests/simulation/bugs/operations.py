@@ -17,7 +17,7 @@ from cloud_adapter.engine.session import Session
 from cloud_adapter.ports import Page
 from cloud_adapter.stores import search
 from tests.simulation.bugs.bug_list import Patch, bug
-from workflow_core import Thread, Workflow, workflow
+from workflow_core import Thread, Workflow, migration
 from workflow_core.machine import operations, renaming, state
 from workflow_core.machine.machine import Machine
 from workflow_core.program.program import Program
@@ -225,7 +225,7 @@ def migrated_fields_not_saved(patch: Patch) -> None:
 
 @bug
 def newer_version_read_by_older_code(patch: Patch) -> None:
-    patch.setattr(workflow, "check_version", lambda cls, version: None)
+    patch.setattr(migration, "check_version", lambda cls, version: None)
     patch.setattr(state, "check_version", lambda cls, version: None)
 
 
