@@ -17,7 +17,7 @@ from cloud_adapter.cli.access_matrix import Matrix
 from cloud_adapter.cli.definition_warnings import DefinitionWarning, advise
 from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.cli.stored_instances import Place, Report, check_store
-from cloud_adapter.cli.stores import open_store
+from cloud_adapter.cli.stores import check_tables, open_store
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.codecs.chain import codec_of
 from cloud_adapter.engine.registry import by_name
@@ -91,6 +91,7 @@ async def _check(against: str, workflows: list[type[Workflow]], settings: Secret
     async with contextlib.AsyncExitStack() as stack:
         if codec is not None:
             stack.push_async_callback(codec.close)
+        await check_tables(against, upgrade=True)
         store = open_store(against)
         stack.push_async_callback(store.close)
         return await check_store(store, workflows, codec, Progress(sys.stderr))

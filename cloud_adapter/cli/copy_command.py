@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.cli.store_copy import Copier, Progress, Report
-from cloud_adapter.cli.stores import is_missing_file, is_same_store, open_store, shown_store
+from cloud_adapter.cli.stores import check_tables, has_tables, is_same_store, open_store, shown_store
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.errors import SettingsError
 
@@ -59,10 +59,11 @@ def run(source: str, destination: str, progress_file: Path, *, write: bool) -> b
 async def _copy(
     source: str, destination: str, progress: Progress, write: bool, save: Callable[[Progress], None]
 ) -> Report:
+    await check_tables(source, upgrade=write)
     async with AsyncExitStack() as stack:
         here = open_store(source)
         stack.push_async_callback(here.close)
-        if not write and is_missing_file(destination):
+        if not write and not await has_tables(destination, upgrade=False):
             destination = str(Path(stack.enter_context(TemporaryDirectory())) / "empty.db")
         there = open_store(destination, new=True)
         stack.push_async_callback(there.close)

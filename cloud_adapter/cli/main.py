@@ -230,7 +230,7 @@ def check(
 
     Warns about parallel steps, because they run one after another, and about unreachable statements.
     Warns about events that nobody may send once the API has authenticators, and workflows that no client can start.
-    Changes nothing. The exit code is 1 if the check finds a problem, and 2 if it cannot run.
+    Changes no instance. The exit code is 1 if the check finds a problem, and 2 if it cannot run.
     """
     functions = ENTRY_POINTS if deployable else ()
     good = check_command.run(source, against, as_json=as_json, access=access, functions=functions)
@@ -248,7 +248,7 @@ def copy(
 ) -> None:
     """Copies all instances of a store to another one: states, histories, inboxes and idempotency keys.
 
-    Stop what serves both stores first. Each copy is read back and compared.
+    Stop what serves both stores first. Each copy is read back and compared. Without --write, nothing is changed.
     The exit code is 1 if an instance was not copied, and 2 if the command cannot run.
     """
     raise typer.Exit(0 if copy_command.run(source, destination, progress, write=write) else 1)

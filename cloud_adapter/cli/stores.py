@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloud_adapter.database_urls import shown_url, url_scheme
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.ports import CopyableStore
+from cloud_adapter.postgresql import schema as postgresql_schema
 from cloud_adapter.store_settings import IndexSettings
+from cloud_adapter.stores.sqlite import schema as sqlite_schema
+from cloud_adapter.stores.sqlite.opening import version_of
 from cloud_adapter.stores.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from cloud_adapter.postgresql.connections import Connections
 
 TOKEN_VARIABLE = "GOOGLE_ACCESS_TOKEN"
 """An access token for Firestore, from ``gcloud auth print-access-token``. Without it, the application's default
@@ -21,8 +27,8 @@ _PROJECT = re.compile(
     r"((?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9])(?:/(\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]))?"
 )
 
-
 _FILE_URL = "sqlite:///"
+_POSTGRESQL_SCHEMES = ("postgresql", "postgres")
 
 
 def open_store(name: str, *, new: bool = False, shards: int | None = None) -> CopyableStore:
@@ -40,7 +46,7 @@ def open_store(name: str, *, new: bool = False, shards: int | None = None) -> Co
     file = _file(name)
     if file.is_file() or (new and is_missing_file(name)):
         return SqliteStore(file)
-    if url_scheme(name) in ("postgresql", "postgres"):
+    if url_scheme(name) in _POSTGRESQL_SCHEMES:
         return _on_postgresql(name)
     match = _PROJECT.fullmatch(name.removeprefix("firestore://"))
     if match is None:
@@ -66,6 +72,43 @@ def open_store(name: str, *, new: bool = False, shards: int | None = None) -> Co
     )
 
 
+async def has_tables(name: str, *, upgrade: bool) -> bool:
+    """Whether a database has the tables of gorchestrate. Changes nothing. Firestore needs no tables.
+
+    Args:
+        name: see ``open_store``.
+        upgrade: whether tables of an earlier release may be upgraded, as they are when the store is opened.
+
+    Raises:
+        SettingsError: the database cannot be used, or its tables are old and may not be upgraded.
+        Unavailable: it does not answer.
+    """
+    if url_scheme(name) in _POSTGRESQL_SCHEMES:
+        version, newest = await _connections(name).stored_version(), postgresql_schema.SCHEMA_VERSION
+    elif _file(name).is_file():
+        version, newest = version_of(_file(name)), sqlite_schema.SCHEMA_VERSION
+    else:
+        return not is_missing_file(name)
+    if 0 < version < newest and not upgrade:
+        raise SettingsError(
+            f"the tables of {shown_store(name)} are those of an earlier release, and are not upgraded without --write: "
+            f"upgrade them with gorchestrate check SOURCE --against STORE"
+        )
+    return version > 0
+
+
+async def check_tables(name: str, *, upgrade: bool) -> None:
+    """Checks that a database has the tables of gorchestrate, so that a wrong name does not look like an empty store.
+
+    Raises:
+        SettingsError, Unavailable: see ``has_tables``; or it has none.
+    """
+    if not (is_missing_file(name) or await has_tables(name, upgrade=upgrade)):
+        raise SettingsError(
+            f"{shown_store(name)} has no tables of gorchestrate, so it has no instances: check the name of the database"
+        )
+
+
 def is_missing_file(name: str) -> bool:
     """Whether the name is that of a SQLite file that does not exist."""
     file = _file(name)
@@ -88,10 +131,15 @@ def _file(name: str) -> Path:
 
 
 def _on_postgresql(url: str) -> CopyableStore:
-    try:
-        connections = import_module("cloud_adapter.postgresql.connections")
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"{error}: install the extra with pip install 'gorchestrate[postgresql]'") from error
+    connections = _connections(url)
     from cloud_adapter.stores.postgresql.store import PostgresqlStore
 
-    return PostgresqlStore(connections.Connections(url))
+    return PostgresqlStore(connections)
+
+
+def _connections(url: str) -> Connections:
+    try:
+        from cloud_adapter.postgresql.connections import Connections
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"{error}: install the extra with pip install 'gorchestrate[postgresql]'") from error
+    return Connections(url)

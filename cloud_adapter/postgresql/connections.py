@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
 from cloud_adapter.database_urls import hosts_and_path, url_scheme
 from cloud_adapter.errors import InvalidRequest, SettingsError, Unavailable
-from cloud_adapter.postgresql.schema import create_or_upgrade
+from cloud_adapter.postgresql.schema import create_or_upgrade, stored_version
 
 SCHEMES: Final = ("postgresql", "postgres")
 
@@ -47,6 +47,8 @@ _LOST = (
     OSError,
 )
 _UNAVAILABLE = (asyncpg.PostgresError, *_LOST)
+
+_T = TypeVar("_T")
 
 
 class Connections:
@@ -84,6 +86,14 @@ class Connections:
         async with self._opening:
             if self._pool is None:
                 self._pool = await self._open()
+
+    async def stored_version(self) -> int:
+        """Returns the version of the tables, 0 if there are none. Changes nothing.
+
+        Raises:
+            SettingsError, Unavailable: see ``open``.
+        """
+        return await self._with_first(stored_version)
 
     async def read(self, query: str, *values: object) -> Sequence[Any]:
         """Runs a query that changes nothing, and returns its rows."""
@@ -139,22 +149,27 @@ class Connections:
             self._calls -= 1
 
     async def _open(self) -> asyncpg.Pool:
+        # Without `min_size`, a pool opens no connection, so this first one reports what is wrong.
+        await self._with_first(create_or_upgrade)
+        with self._errors():
+            return await asyncpg.create_pool(
+                self._dsn,
+                min_size=0,
+                timeout=CALL_SECONDS_MAX,
+                command_timeout=CALL_SECONDS_MAX,
+                reset=_keep,
+                **self._options,
+            )
+
+    async def _with_first(self, work: Callable[[asyncpg.Connection], Awaitable[_T]]) -> _T:
+        """Does the work with a connection that is opened for it."""
         with self._errors():
             try:
-                # Without `min_size`, a pool opens no connection, so this first one reports what is wrong.
                 first = await asyncpg.connect(self._dsn, timeout=CALL_SECONDS_MAX, statement_cache_size=0)
                 try:
-                    await create_or_upgrade(first)
+                    return await work(first)
                 finally:
                     await first.close(timeout=CALL_SECONDS_MAX)
-                return await asyncpg.create_pool(
-                    self._dsn,
-                    min_size=0,
-                    timeout=CALL_SECONDS_MAX,
-                    command_timeout=CALL_SECONDS_MAX,
-                    reset=_keep,
-                    **self._options,
-                )
             except _WRONG_SETTINGS as error:
                 raise SettingsError(
                     f"the database {self.place} cannot be used: {error}. Check the user, the password, the database "

@@ -90,39 +90,45 @@ async def create_or_upgrade(connection: Connection) -> None:
     Raises:
         SettingsError: the database is newer than this release, or its encoding or its schema is not supported.
     """
-    if await _version(connection) == SCHEMA_VERSION:
+    if await stored_version(connection) == SCHEMA_VERSION:
         return
     encoding = await connection.fetchval("SHOW server_encoding")
     if encoding != "UTF8":
         raise SettingsError(f"the encoding of the database is {encoding}: create one with ENCODING 'UTF8'")
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        version = await _version(connection)
+        version = await stored_version(connection)
         if version == SCHEMA_VERSION:
             return
-        if version is None:
-            if tables := await _tables(connection):
-                raise SettingsError(
-                    f"the database has a schema 'gorchestrate' of another program, with {tables[0]!r} in it: use "
-                    f"another database"
-                )
+        if version == 0:
             await connection.execute("CREATE SCHEMA IF NOT EXISTS gorchestrate")
             await connection.execute("CREATE TABLE gorchestrate.schema_version (version INTEGER NOT NULL)")
             await connection.execute("INSERT INTO gorchestrate.schema_version VALUES (0)")
-        elif not 1 <= version < SCHEMA_VERSION:
-            raise SettingsError(
-                f"the database has schema version {version}, this release supports 1 to {SCHEMA_VERSION}: upgrade "
-                f"gorchestrate, or use another database"
-            )
-        for statement in chain.from_iterable(VERSIONS[version or 0 :]):
+        for statement in chain.from_iterable(VERSIONS[version:]):
             await connection.execute(statement)
         await connection.execute("UPDATE gorchestrate.schema_version SET version = $1", SCHEMA_VERSION)
 
 
-async def _version(connection: Connection) -> int | None:
-    if "schema_version" not in await _tables(connection):
-        return None
-    version: int | None = await connection.fetchval("SELECT version FROM gorchestrate.schema_version")
+async def stored_version(connection: Connection) -> int:
+    """Returns the version of the tables, 0 if there are none. Changes nothing.
+
+    Raises:
+        SettingsError: the database is newer than this release, or its schema belongs to another program.
+    """
+    tables = await _tables(connection)
+    if not tables:
+        return 0
+    if "schema_version" not in tables:
+        raise SettingsError(
+            f"the database has a schema 'gorchestrate' of another program, with {tables[0]!r} in it: use another "
+            f"database"
+        )
+    version: int = await connection.fetchval("SELECT version FROM gorchestrate.schema_version") or 0
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise SettingsError(
+            f"the database has schema version {version}, this release supports 1 to {SCHEMA_VERSION}: upgrade "
+            f"gorchestrate, or use another database"
+        )
     return version
 
 

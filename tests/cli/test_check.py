@@ -22,6 +22,7 @@ from cloud_adapter.stores.firestore import calls
 from cloud_adapter.stores.firestore.store import FirestoreStore
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.cli.processes import ROOT, run
+from tests.postgresql import Server
 from workflow_core import Execution, On, S, Select, Workflow, resume
 
 pytestmark = pytest.mark.slow
@@ -257,6 +258,17 @@ def test_a_file_that_is_no_database(good: Path) -> None:
     ended = run("check", str(good), "--against", str(good))
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "is not a SQLite database" in ended.stderr
+
+
+def test_a_database_without_tables(good: Path, tmp_path: Path, postgresql_server: Server, postgresql_url: str) -> None:
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    for against in (str(empty), postgresql_url):
+        ended = run("check", str(good), "--against", against)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "has no tables of gorchestrate, so it has no instances: check the name of the database" in ended.stderr
+    assert empty.read_bytes() == b""
+    assert not postgresql_server.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'gorchestrate'")
 
 
 def test_a_source_that_is_not_there() -> None:

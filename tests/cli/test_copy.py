@@ -24,7 +24,9 @@ from cloud_adapter.history import HistoryEntry
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.hosting.postgresql import PostgresqlRuntime
 from cloud_adapter.ports import CopyableStore
+from cloud_adapter.postgresql import schema as postgresql_schema
 from cloud_adapter.settings import Settings
+from cloud_adapter.stores.sqlite import schema as sqlite_schema
 from tests.cli.full_stores import LATER, copied, fill, opened, same, whole
 from tests.contract.store_contract import (
     NOW,
@@ -384,3 +386,63 @@ def test_the_progress_has_no_password(tmp_path: Path, stores: dict[str, str], mo
     progress = Path("gorchestrate-copy.json").read_text()
     assert "geheim" not in progress
     assert json.loads(progress)["left"] == [["pizza", "order-1"]]
+
+
+TABLES = "SELECT 1 FROM pg_namespace WHERE nspname = 'gorchestrate'"
+
+
+@pytest.mark.parametrize("source", ["sqlite", "postgresql"])
+def test_a_source_without_tables_is_an_error_and_gets_none(
+    source: str, stores: dict[str, str], postgresql_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    empty = Path(stores["sqlite"])
+    empty.touch()
+    for write in ([], ["--write"]):
+        with pytest.raises(
+            SettingsError, match=r"(orders\.db|5432|/postgres) has no tables of gorchestrate, so it has"
+        ):
+            invoke("--from", stores[source], "--to", "new.db", *write)
+    assert (empty.read_bytes(), [path.name for path in tmp_path.iterdir()]) == (b"", ["orders.db"])
+    assert not postgresql_server.execute(TABLES)
+
+
+def test_a_dry_run_creates_no_tables_at_the_destination(stores: dict[str, str], postgresql_server: Server) -> None:
+    async def prepare() -> None:
+        async with opened(stores["sqlite"]) as (here,):
+            await fill(here)
+
+    asyncio.run(prepare())
+    empty = Path(stores["sqlite"]).with_name("empty.db")
+    empty.touch()
+    for destination in (stores["postgresql"], str(empty)):
+        code, text = invoke("--from", stores["sqlite"], "--to", destination)
+        assert (code, "pasta: 3 to copy, 0 already there" in text) == (0, True)
+    assert empty.read_bytes() == b""
+    assert not postgresql_server.execute(TABLES)
+
+
+@pytest.mark.parametrize("old", ["sqlite", "postgresql"])
+def test_a_dry_run_upgrades_no_tables(
+    old: str, stores: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def prepare() -> None:
+        async with opened(*stores.values()) as opened_stores:
+            for store in opened_stores:
+                await store.workflows()
+
+    asyncio.run(prepare())
+    schema = postgresql_schema if old == "postgresql" else sqlite_schema
+    prefix = "gorchestrate." if old == "postgresql" else ""
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 1)
+    monkeypatch.setattr(schema, "VERSIONS", (*schema.VERSIONS, (f"CREATE TABLE {prefix}more (number INTEGER)",)))
+    other = stores["sqlite" if old == "postgresql" else "postgresql"]
+    for pair in ((stores[old], other), (other, stores[old])):
+        with pytest.raises(
+            SettingsError, match="are not upgraded without --write: upgrade them with gorchestrate check"
+        ):
+            invoke("--from", pair[0], "--to", pair[1])
+    assert invoke("--from", stores[old], "--to", other, "--write")[0] == 0
+    assert invoke("--from", stores[old], "--to", other)[0] == 0

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from cloud_adapter.errors import SettingsError, Unavailable
-from cloud_adapter.stores.sqlite.schema import create_or_upgrade
+from cloud_adapter.stores.sqlite.schema import create_or_upgrade, stored_version
 
 PAGE_BYTES = 1_024
 """The size of a page of a new file. A commit appends each page that it has changed to the write-ahead log. An event
@@ -43,6 +43,20 @@ def _open(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
             raise _open_error(path, error) from error
         raise
     return connection
+
+
+def version_of(path: Path) -> int:
+    """Returns the version of the tables in a file that exists, 0 if it is empty. Changes nothing.
+
+    Raises:
+        SettingsError: the file cannot be used. The message gives the reason and the fix.
+        Unavailable: another process kept the file locked, or the disk failed.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            return stored_version(connection, path)
+    except sqlite3.Error as error:
+        raise _open_error(path, error) from error
 
 
 def _create_private(path: Path) -> None:

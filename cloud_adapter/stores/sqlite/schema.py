@@ -79,19 +79,29 @@ newer file is rejected."""
 
 def create_or_upgrade(connection: sqlite3.Connection, path: Path) -> None:
     with Transaction(connection):  # includes the checks, because another process may be doing the same
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if application == APPLICATION_ID:
-            if version == SCHEMA_VERSION:
-                return
-            if not 1 <= version < SCHEMA_VERSION:
-                raise SettingsError(
-                    f"the database {path} has schema version {version}, this release supports 1 to {SCHEMA_VERSION}: "
-                    f"upgrade gorchestrate, or name another file"
-                )
-        elif application or version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-            raise SettingsError(f"the database {path} belongs to another program: name another file")
+        version = stored_version(connection, path)
+        if version == SCHEMA_VERSION:
+            return
         for statement in chain.from_iterable(VERSIONS[version:]):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def stored_version(connection: sqlite3.Connection, path: Path) -> int:
+    """Returns the version of the tables, 0 if the file is empty. Changes nothing.
+
+    Raises:
+        SettingsError: the file is newer than this release, or belongs to another program.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application == APPLICATION_ID:
+        if not 1 <= version <= SCHEMA_VERSION:
+            raise SettingsError(
+                f"the database {path} has schema version {version}, this release supports 1 to {SCHEMA_VERSION}: "
+                f"upgrade gorchestrate, or name another file"
+            )
+    elif application or version or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise SettingsError(f"the database {path} belongs to another program: name another file")
+    return int(version)
