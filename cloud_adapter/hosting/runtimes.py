@@ -9,6 +9,7 @@ the scheme of the database's URL, and its value is a ``RuntimeFactory``::
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Sequence
 from contextvars import Context
 from importlib import import_module
@@ -86,7 +87,7 @@ def runtime_for(settings: Settings) -> RuntimeFactory:
     scheme = settings.database_scheme
     if scheme in _BUILT_IN:
         return _imported(*_BUILT_IN[scheme])
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    found = {entry.name.lower(): entry for entry in entry_points(group=GROUP)}  # as the scheme, which has no capitals
     if scheme in found:
         return _loaded(found[scheme])
     known = ", ".join(sorted({*_BUILT_IN, *found}))
@@ -108,4 +109,31 @@ def _loaded(entry: EntryPoint) -> RuntimeFactory:
         factory: RuntimeFactory = entry.load()
     except Exception as error:
         raise SettingsError(f"the runtime {entry.value} of {entry.name}:// cannot be imported: {error}") from error
+    check_factory(factory, f"the runtime {entry.value} of {entry.name}://")
     return factory
+
+
+def check_factory(factory: object, what: str) -> None:
+    """Checks that an object can be called as a ``RuntimeFactory``.
+
+    Args:
+        what: how the message names it.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    problem = "is not a function or a class"
+    if callable(factory):
+        try:
+            inspect.signature(factory).bind((), None, internal=())
+        except TypeError as error:
+            problem = f"cannot be called: {error}"
+        except ValueError:  # a function in C may have no signature
+            return
+        else:
+            if not inspect.iscoroutinefunction(factory):
+                return
+            problem = "is async"
+    raise SettingsError(
+        f"{what} {problem}. Write def make_runtime(workflows, settings, *, internal=()), which returns a runtime"
+    )

@@ -55,8 +55,8 @@ class Service:
             and no time at shutdown. Each response waits until they are sent.
 
     Raises:
-        SettingsError: no workflow was passed, or something that is not a workflow; or arguments or settings do not go
-            together.
+        SettingsError: no workflow was passed, or something that is not a workflow; ``runtime`` cannot make one; or
+            arguments or settings do not go together.
 
     Example (``main.py``; ``gorchestrate dev`` serves the same workflows without these functions)::
 
@@ -87,6 +87,10 @@ class Service:
             raise SettingsError("Service: login is for the pages. The API needs authenticators, or it would be open")
         if mcp and importlib.util.find_spec("mcp") is None:
             raise SettingsError("Service: mcp=True needs the SDK of MCP: pip install 'gorchestrate[mcp]'")
+        if runtime is not None:
+            from cloud_adapter.hosting.runtimes import check_factory
+
+            check_factory(runtime, f"Service: runtime={runtime!r}")
         self.mcp = mcp
         self._authentication = tuple(authenticators), roles, login
         if authenticators:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -21,7 +22,7 @@ from cloud_adapter.hosting import runtimes
 from cloud_adapter.hosting.cloud import CloudRuntime
 from cloud_adapter.hosting.embedded import EmbeddedRuntime
 from cloud_adapter.hosting.postgresql import PostgresqlRuntime
-from cloud_adapter.hosting.runtimes import Runtime, runtime_for
+from cloud_adapter.hosting.runtimes import Runtime, check_factory, runtime_for
 from cloud_adapter.hosting.service import Service
 from cloud_adapter.http.callers import AllowedCallers
 from cloud_adapter.settings import Settings
@@ -121,6 +122,52 @@ def test_another_package_may_have_a_runtime(monkeypatch: pytest.MonkeyPatch) -> 
         runtime_for(Settings.load(db="broken://here"))
     with pytest.raises(SettingsError, match=r"mysql://\.\.\. Available: broken, files, postgres, postgresql, sqlite"):
         runtime_for(Settings.load(db="mysql://here"))
+
+
+def test_the_name_of_an_entry_point_may_have_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("CockroachDB", "cloud_adapter.hosting.embedded:EmbeddedRuntime", runtimes.GROUP)
+    monkeypatch.setattr(runtimes, "entry_points", lambda group: [entry])
+    for db in ("CockroachDB://here", "cockroachdb://here"):
+        assert runtime_for(Settings.load(db=db)) is EmbeddedRuntime
+
+
+def without_internal(workflows: object, settings: object) -> None: ...
+
+
+def with_more(workflows: object, settings: object, url: str, *, internal: object = ()) -> None: ...
+
+
+async def asynchronous(workflows: object, settings: object, *, internal: object = ()) -> None: ...
+
+
+MODULE = 7
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("without_internal", "cannot be called: got an unexpected keyword argument 'internal'"),
+        ("with_more", "cannot be called: missing a required argument: 'url'"),
+        ("asynchronous", "is async"),
+        ("MODULE", "is not a function or a class"),
+    ],
+)
+def test_what_cannot_make_a_runtime_is_named(name: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("other", f"{__name__}:{name}", runtimes.GROUP)
+    monkeypatch.setattr(runtimes, "entry_points", lambda group: [entry])
+    expected = re.escape(f"{problem}. Write def make_runtime(workflows, settings, *, internal=())")
+    with pytest.raises(SettingsError, match=f"the runtime {entry.value} of other:// {expected}"):
+        runtime_for(Settings.load(db="other://here"))
+    with pytest.raises(SettingsError, match=f"Service: runtime=.* {expected}"):
+        Service(PizzaOrder, runtime=globals()[name])
+
+
+def test_what_has_no_signature_may_make_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_signature(function: object) -> None:
+        raise ValueError("no signature found")
+
+    monkeypatch.setattr("inspect.signature", no_signature)
+    check_factory(with_more, "a function in C")
 
 
 def test_a_service_may_bring_its_runtime(tmp_path: Path) -> None:
