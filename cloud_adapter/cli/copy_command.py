@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from cloud_adapter.cli.output import SafeConsole
 from cloud_adapter.cli.store_copy import Copier, Progress, Report
-from cloud_adapter.cli.stores import check_tables, has_tables, is_same_store, open_store, shown_store
+from cloud_adapter.cli.stores import check_shards, check_tables, has_tables, is_same_store, open_store, shown_store
 from cloud_adapter.clock import SystemClock
 from cloud_adapter.errors import SettingsError
 
@@ -67,6 +67,7 @@ async def _copy(
             destination = str(Path(stack.enter_context(TemporaryDirectory())) / "empty.db")
         there = open_store(destination, new=True)
         stack.push_async_callback(there.close)
+        await check_shards(there, destination)
         return await Copier(here, there, write, SystemClock().now(), progress, save).run()
 
 

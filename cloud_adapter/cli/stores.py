@@ -15,6 +15,7 @@ from cloud_adapter.store_settings import IndexSettings
 from cloud_adapter.stores.sqlite import schema as sqlite_schema
 from cloud_adapter.stores.sqlite.opening import version_of
 from cloud_adapter.stores.sqlite.store import SqliteStore
+from cloud_adapter.variables import PREFIX
 
 if TYPE_CHECKING:
     from cloud_adapter.postgresql.connections import Connections
@@ -107,6 +108,28 @@ async def check_tables(name: str, *, upgrade: bool) -> None:
         raise SettingsError(
             f"{shown_store(name)} has no tables of gorchestrate, so it has no instances: check the name of the database"
         )
+
+
+async def check_shards(store: CopyableStore, name: str) -> None:
+    """Checks that what is written to a store gets a shard, if instances that are there have one. Where indexes with
+    shards are read, it would not be found otherwise.
+
+    Raises:
+        SettingsError: it would get none.
+        Unavailable: the store did not answer.
+    """
+    is_elsewhere = isinstance(store, SqliteStore) or url_scheme(name) in _POSTGRESQL_SCHEMES
+    if is_elsewhere or IndexSettings.load().index_shards > 1:
+        return
+    from cloud_adapter.stores.firestore.store import FirestoreStore
+
+    assert isinstance(store, FirestoreStore)
+    for workflow in await store.workflows():
+        if await store.has_shards(workflow):
+            raise SettingsError(
+                f"the instances in {shown_store(name)} have shards, but the copies would get none: set "
+                f"{PREFIX}INDEX_SHARDS and {PREFIX}SHARDED_INDEXES as its functions have them"
+            )
 
 
 def is_missing_file(name: str) -> bool:

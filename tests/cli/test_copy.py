@@ -388,6 +388,28 @@ def test_the_progress_has_no_password(tmp_path: Path, stores: dict[str, str], mo
     assert json.loads(progress)["left"] == [["pizza", "order-1"]]
 
 
+def test_copies_get_shards_if_the_instances_that_are_there_have_them(
+    tmp_path: Path, firestore_project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def prepare(name: str, id: str) -> None:
+        async with opened(name) as (store,):
+            await store.create(an_instance(id))
+
+    for name, id in ((firestore_project, "zero"), ("one.db", "one"), ("two.db", "two")):
+        asyncio.run(prepare(name, id))
+    to_firestore = "--to", firestore_project
+    assert invoke("--from", "one.db", *to_firestore, "--write")[0] == 0  # none has a shard
+    assert CliRunner().invoke(app, ["add-shards", firestore_project, "--shards", "4"]).exit_code == 0
+    for write in ([], ["--write"]):
+        with pytest.raises(SettingsError, match="have shards, but the copies would get none: set GORCH"):
+            invoke("--from", "two.db", *to_firestore, *write)
+    assert invoke("--from", firestore_project, "--to", "three.db")[0] == 0
+    monkeypatch.setenv("GORCHESTRATE_INDEX_SHARDS", "2")
+    assert invoke("--from", "two.db", *to_firestore, "--write")[0] == 0
+
+
 TABLES = "SELECT 1 FROM pg_namespace WHERE nspname = 'gorchestrate'"
 
 

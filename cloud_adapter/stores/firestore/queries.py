@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import datetime
 from itertools import product
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from cloud_adapter.stores.damage import readable
 from cloud_adapter.stores.firestore.calls import Calls
 from cloud_adapter.stores.firestore.documents import (
     DUE_PATHS,
+    INBOX,
     INSTANCES,
     LOAD_PATHS,
     SUMMARY_PATHS,
@@ -164,10 +166,15 @@ def _is_postponed(snapshot: Snapshot) -> bool:
     return document.get("postponed_until") == document.get("wake_at")
 
 
-def owners(entries: Sequence[Snapshot]) -> Sequence[tuple[str, str]]:
-    """Returns workflow and id of the instances of inbox entries, without duplicates."""
+async def owners(
+    calls: Calls, client: AsyncClient, before: datetime, limit: int, since: datetime | None
+) -> Sequence[tuple[str, str]]:
+    """Returns workflow and id of the instances of the oldest inbox entries, without duplicates."""
+    group = client.collection_group(INBOX).where(filter=FieldFilter("at", "<=", before))
+    if since is not None:
+        group = group.where(filter=FieldFilter("at", ">", since))
     found: dict[tuple[str, str], None] = {}
-    for entry in entries:
+    for entry in await calls.run(group.order_by("at").order_by("__name__").select([]).limit(limit)):
         match entry.reference.path.split("/"):
             case ["workflows", workflow, "instances", id, _, _]:
                 found[workflow, id] = None

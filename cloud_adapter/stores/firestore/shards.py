@@ -117,6 +117,12 @@ async def add_shards(
         query = query.start_after({"__name__": snapshots[-1].reference})
 
 
+async def has_shards(calls: Calls, client: AsyncClient, workflow: str) -> bool:
+    """Whether the first document of a workflow has the field. Reads only this one."""
+    query = client.collection("workflows", workflow, INSTANCES).order_by("__name__").select([SHARD])
+    return any(_has_shard(snapshot) for snapshot in await calls.run(query.limit(1)))
+
+
 def _has_shard(snapshot: Snapshot) -> bool:
     return (snapshot.to_dict() or {}).get(SHARD) in range(SHARDS_MAX)
 

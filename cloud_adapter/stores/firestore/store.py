@@ -81,7 +81,7 @@ from cloud_adapter.stores.firestore.keys import expired_keys, unexpired_keys
 from cloud_adapter.stores.firestore.queries import TIMES, due_instances, instances_in_shard, listing, owners, summaries
 from cloud_adapter.stores.firestore.recent_histories import RecentHistories
 from cloud_adapter.stores.firestore.refusals import WRITE_ATTEMPTS_MAX, contended, refused
-from cloud_adapter.stores.firestore.shards import ONE_SHARD, Shards, add_shards, run_merged
+from cloud_adapter.stores.firestore.shards import ONE_SHARD, Shards, add_shards, has_shards, run_merged
 from cloud_adapter.stores.firestore.writes import Writes
 from cloud_adapter.stores.listings import PageReader, check_limit
 from cloud_adapter.summaries import Due
@@ -265,11 +265,7 @@ class FirestoreStore:
         """See ``ports.Store.uncollected``. It reads only names, not bodies."""
         check_limit(limit)
         async with self._calls.begin() as client:
-            group = client.collection_group(INBOX).where(filter=FieldFilter("at", "<=", before))
-            if since is not None:
-                group = group.where(filter=FieldFilter("at", ">", since))
-            snapshots = await self._calls.run(group.order_by("at").order_by("__name__").select([]).limit(limit))
-        return owners(snapshots)
+            return await owners(self._calls, client, before, limit, since)
 
     async def load_key(self, workflow: str, id: str, key: str, now: datetime) -> KeyRecord | None:
         """See ``ports.Store.load_key``."""
@@ -340,6 +336,11 @@ class FirestoreStore:
         async with self._calls.begin() as client:
             async for counts in add_shards(self._calls, client, workflow, self._shards):
                 yield counts
+
+    async def has_shards(self, workflow: str) -> bool:
+        """Whether the documents of a workflow have shards; see ``shards.has_shards``."""
+        async with self._calls.begin() as client:
+            return await has_shards(self._calls, client, workflow)
 
     async def due(
         self, before: datetime, limit: int = 100, *, after: Due | None = None, shard: Sequence[int] | None = None
