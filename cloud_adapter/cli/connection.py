@@ -14,6 +14,7 @@ import httpx
 from starlette.applications import Starlette
 
 from cloud_adapter.cli.inputs import written
+from cloud_adapter.cli.stores import check_tables
 from cloud_adapter.errors import InvalidRequest, SettingsError
 from cloud_adapter.hosting.runtimes import runtime_for
 from cloud_adapter.hosting.source import load_workflows
@@ -42,7 +43,7 @@ class Connection:
         delivers: whether tasks are delivered; False for a database file, unless a server uses it.
 
     Raises:
-        SettingsError: a setting is wrong, or the database file does not exist.
+        SettingsError: a setting is wrong, or the database file does not exist, or has no tables.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Connection:
             self.delivers = False
             if not (new or settings.database_url or settings.db.exists()):
                 raise SettingsError(f"database {settings.db} not found: set the file with --db or GORCHESTRATE_DB")
+            if not new:
+                self._run(check_tables(settings.database_url or str(settings.db), upgrade=True))
         runtime = runtime_for(settings)(load_workflows(source), settings)  # not started: it delivers no tasks
         stack.callback(lambda: self._run(runtime.close()))
         return create_api(runtime.engine, max_body_bytes=settings.max_body_bytes, repair=True, authentication=TRUSTED)

@@ -17,6 +17,7 @@ from cloud_adapter.cli import output as cli_output
 from cloud_adapter.cli.main import app
 from cloud_adapter.errors import InvalidRequest, SettingsError
 from tests.http.helpers import Http, serving, until
+from tests.postgresql import Server
 from workflow_core import On, S, Select, Step, TerminalError, Workflow
 
 ROOT = Path(__file__).parents[2]
@@ -217,6 +218,22 @@ def test_a_database_without_an_application(tmp_path: Path, run: Run) -> None:
     with serving(tmp_path / "alone.db", PizzaOrder) as http:
         http.send("/wf/pizza/1/SubmitCart")
         assert http.get("/wf/pizza/1")["state"]["status"] == "submitted"
+
+
+def test_only_start_creates_tables(tmp_path: Path, run: Run, postgresql_server: Server, postgresql_url: str) -> None:
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    for db in (str(empty), postgresql_url):
+        on = ("--source", str(ROOT / "functions" / "main.py"), "--db", db)
+        for command in (["ls"], ["show", "pizza", "1"], ["send", "pizza", "1", "SubmitCart"]):
+            with pytest.raises(SettingsError, match="has no tables of gorchestrate, so it has no instances"):
+                run(*command, *on)
+    assert empty.read_bytes() == b""
+    assert not postgresql_server.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'gorchestrate'")
+    for db in (str(empty), postgresql_url):
+        on = ("--source", str(ROOT / "functions" / "main.py"), "--db", db)
+        run("start", "pizza", "1", *on)
+        assert "waiting" in output(run("show", "pizza", "1", *on))
 
 
 def test_on_a_database_that_nobody_serves_no_step_runs(tmp_path: Path, run: Run) -> None:
