@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -12,8 +13,8 @@ from workflow_core.errors import InvalidFields, NewerVersion
 def migrated(cls: Any, fields: str | bytes, version: int) -> str | bytes:
     """Returns the fields that a version of the workflow stored, as JSON of the current version, without validation.
 
-    A name that is neither a field of the class nor among the stored fields would be dropped, with its value. It is
-    refused, because it is probably misspelled. Stored fields that the class no longer has may be returned.
+    A name that the class does not have is dropped with its value. One that is nearly the name of a field without a
+    value is misspelled, and refused. Others may be fields that a version in between had.
 
     Args:
         cls: the class of the workflow.
@@ -27,7 +28,7 @@ def migrated(cls: Any, fields: str | bytes, version: int) -> str | bytes:
         return fields
     what = f"the fields of {cls.__name__} that version {version} stored cannot be migrated"
     stored = from_json(fields)
-    known = cls.model_fields.keys() | stored.keys()
+    known = cls.model_fields.keys() | stored.keys()  # before migrate changes it
     try:
         data = cls.migrate(version, stored)
         text = to_json(data)
@@ -35,9 +36,9 @@ def migrated(cls: Any, fields: str | bytes, version: int) -> str | bytes:
         raise InvalidFields(f"{what}: {type(error).__name__}: {error}") from error
     if not isinstance(data, dict):
         raise InvalidFields(f"{what}: migrate returned {data!r:.100}, it must return the fields")
-    unknown = [str(name) for name in data if name not in known]
+    unknown = [name for name in data if name not in known]
     if unknown and not _takes_unknown(cls):
-        raise InvalidFields(f"{what}: {_refusal(cls, unknown[0])}")
+        _refuse_misspelled(what, unknown, cls.model_fields.keys() - data.keys())
     return text
 
 
@@ -47,12 +48,12 @@ def _takes_unknown(cls: Any) -> bool:
     return cls.model_config.get("extra") == "allow" or any(each.info.mode != "after" for each in validators)
 
 
-def _refusal(cls: Any, name: str) -> str:
-    from difflib import get_close_matches  # here, because only this error needs it
+def _refuse_misspelled(what: str, unknown: Iterable[Any], missing: Iterable[str]) -> None:
+    from difflib import get_close_matches  # here, because most migrations do not need it
 
-    close = get_close_matches(name, cls.model_fields, 1)
-    fix = f"Did you mean {close[0]!r}?" if close else "Remove it from what migrate returns"
-    return f"migrate returned {name!r}, which is neither a field of the class nor among the stored fields. {fix}"
+    for name in unknown:
+        if close := get_close_matches(str(name), missing, 1, cutoff=0.8):
+            raise InvalidFields(f"{what}: migrate returned {name!r}, but no {close[0]!r}. Is it misspelled?")
 
 
 def check_version(cls: Any, version: int) -> None:

@@ -211,8 +211,8 @@ class Workflow(BaseModel, metaclass=WorkflowClass):
         """Converts the stored fields of an older version of the workflow to the current version. Override this method.
 
         It is called each time such an instance is loaded, until a commit saves the new fields, so it must have no other
-        effects. By default, it returns the fields unchanged. What it returns may contain fields that the class no
-        longer has, but no name that is neither a field of the class nor among the stored fields.
+        effects. By default, it returns the fields unchanged. What it returns may contain fields that the class does not
+        have, but not instead of a field with nearly the same name.
 
         Args:
             version: the version that stored the fields; lower than the class's version.

@@ -285,7 +285,7 @@ class Misspelled(Narrow, name="article", version=2):
 async def test_a_misspelled_name_in_a_migration(world: World) -> None:
     await world.started()
     ((_, problem),) = report(await check_store(world.store, [Misspelled]))
-    assert problem.endswith("nor among the stored fields. Did you mean 'title'?")
+    assert problem.endswith("migrate returned 'titel', but no 'title'. Is it misspelled?")
     before = await world.instance()
     with pytest.raises(InvalidFields, match="'titel'"):
         await world.start(Misspelled).send("E")
