@@ -296,6 +296,11 @@ class Selected(Generic[In, Out]):
         return not self.event
 
     def happened(self, event: Callable[..., Any]) -> bool:
-        """Whether it was this event: ``got.happened(self.decide)``."""
-        mark = event_mark(event)
-        return mark is not None and mark.name == self.event
+        """Whether it was this event: ``got.happened(self.decide)``.
+
+        Raises:
+            TypeError: this is not a method with ``@event``.
+        """
+        if (mark := event_mark(event)) is None:
+            raise TypeError(f"{event!r:.100} is not an event: pass the method with @event, got.happened(self.method)")
+        return mark.name == self.event

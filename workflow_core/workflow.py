@@ -296,9 +296,6 @@ def _prepare(cls: type[Workflow], name: str | None, version: int | None) -> None
         fix = "Write async def run(self), or definition = S(...), in the class."
         reason = "its method run is not async" if callable(getattr(cls, RUN, None)) else "it has no definition"
         raise DefinitionError(where, reason, fix)
-    own = vars(cls)
-    if "definition" in own and RUN in own and is_async(own[RUN]):
-        raise DefinitionError(where, "it has both a definition and an async def run", "Remove one of them.")
     for setting in ("search_fields", "default_retry", "access", "create_fields"):
         if setting in cls.model_fields:
             raise DefinitionError(

@@ -10,7 +10,10 @@ from cloud_adapter.hosting.unencrypted import FIX, unencrypted
 from cloud_adapter.store_settings import SecretSettings
 from workflow_core import Workflow
 from workflow_core.diagrams.describe import Node, statements
+from workflow_core.plain.methods import RUN
 from workflow_core.program.reachability import unreachable
+from workflow_core.replacements import COMPILED
+from workflow_core.signatures import is_async
 
 _OVERLAPPING = frozenset(("activity", "child", "select", "sleep", "wait_for"))
 """The kinds of statements during which other threads of the instance can run."""
@@ -41,13 +44,14 @@ class DefinitionWarning:
 
 def advise(workflows: Iterable[type[Workflow]], settings: SecretSettings) -> list[DefinitionWarning]:
     """Returns warnings about parallel statements that cannot overlap, events that no principal may send, workflows that
-    no client can start, locals of unknown types, statements that no path leads to, and secrets that are not
-    encrypted."""
+    no client can start, methods ``run`` that are not the definition, locals of unknown types, statements that no path
+    leads to, and secrets that are not encrypted."""
     workflows = list(workflows)
     return [
         *_parallel_warnings(workflows),
         *_event_warnings(workflows),
         *_creation_warnings(workflows),
+        *_run_warnings(workflows),
         *_local_warnings(workflows),
         *_unreachable_warnings(workflows),
         *_secret_warnings(workflows, settings),
@@ -65,6 +69,19 @@ def _local_warnings(workflows: Iterable[type[Workflow]]) -> Iterator[DefinitionW
                 "tuple or a date, fails when the instance stores it",
                 f"Annotate it where it is assigned: {key.rpartition('/')[2]}: Type = ..., or annotate the function "
                 "that returns it",
+            )
+
+
+def _run_warnings(workflows: Iterable[type[Workflow]]) -> Iterator[DefinitionWarning]:
+    for cls in workflows:
+        own = vars(cls)
+        has_both = "definition" in own and COMPILED not in own and RUN in own and is_async(own[RUN])
+        if has_both and RUN not in cls.__program__.methods:
+            yield DefinitionWarning(
+                cls.__workflow_name__,
+                f"method {RUN!r}",
+                "the class also has a definition, which does not call it",
+                "Remove one of them, or give the method another name",
             )
 
 

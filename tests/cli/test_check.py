@@ -13,17 +13,19 @@ import pytest
 from typer.testing import CliRunner
 
 from cloud_adapter.cli import check as check_command
+from cloud_adapter.cli.definition_warnings import advise
 from cloud_adapter.cli.main import app
 from cloud_adapter.cli.stores import open_store
 from cloud_adapter.document import Instance
 from cloud_adapter.errors import SettingsError, Unavailable
 from cloud_adapter.ports import Store
+from cloud_adapter.store_settings import SecretSettings
 from cloud_adapter.stores.firestore import calls
 from cloud_adapter.stores.firestore.store import FirestoreStore
 from cloud_adapter.stores.sqlite.store import SqliteStore
 from tests.cli.processes import ROOT, run
 from tests.postgresql import Server
-from workflow_core import Execution, On, S, Select, Workflow, resume
+from workflow_core import Execution, On, S, Select, Step, Workflow, resume
 
 pytestmark = pytest.mark.slow
 
@@ -214,6 +216,25 @@ def test_a_required_field_that_no_client_can_set_is_a_warning(tmp_path: Path) ->
     assert ended.stdout.splitlines()[1:] == [  # a child gets its fields from its parent
         "! field 'customer' of workflow 'order': no default and not in create_fields, so no client can create an "
         "instance. Write create_fields = ('number', 'customer'), or a default.",
+    ]
+
+
+class Both(Workflow, name="both"):
+    async def run(self) -> None: ...
+
+    definition = S(Step("work", lambda w: None))
+
+
+class Called(Workflow, name="called"):
+    async def run(self) -> None: ...
+
+    definition = S(Step("run", run))
+
+
+def test_a_run_that_its_definition_does_not_call_is_a_warning() -> None:
+    assert list(map(str, advise([Both, Called], SecretSettings()))) == [
+        "method 'run' of workflow 'both': the class also has a definition, which does not call it. Remove one of them, "
+        "or give the method another name."
     ]
 
 

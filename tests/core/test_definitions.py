@@ -492,13 +492,13 @@ def test_a_run_that_is_not_async_is_no_definition() -> None:
             def run(self) -> None: ...
 
 
-def test_a_definition_and_run_in_one_class_are_ambiguous() -> None:
-    with pytest.raises(DefinitionError, match=r"has both a definition and an async def run\. Remove one of them"):
+def test_an_action_may_have_the_name_run() -> None:
+    class Flow(Workflow, name="flow"):
+        async def run(self) -> None: ...
 
-        class Bad(Workflow, name="bad"):
-            definition = S(do("a"))
+        definition = S(Step("run", run))
 
-            async def run(self) -> None: ...
+    assert list(Flow.__program__.methods) == ["run"]
 
 
 @pytest.mark.parametrize("definition", [do("a"), (do("a"),), None])

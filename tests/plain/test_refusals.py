@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 import workflow_core
-from workflow_core import DefinitionError
+from workflow_core import DefinitionError, Execution, handle_event, resume
 
 HEAD = """
 from __future__ import annotations
 import asyncio, contextlib, functools, random
 from typing import Any
 from datetime import timedelta
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from workflow_core import *
 
 def wrapped(function: Any) -> Any:
@@ -33,8 +33,13 @@ class Other(Workflow, name="other"):
     async def run(self) -> None:
         await sleep(timedelta(1))
 
+class Rule(BaseModel):
+    def __call__(self) -> bool:
+        return True
+
 class Flow(Workflow, name="flow"):
     a: int = 1
+    rule: Rule = Rule()
     rows: list[dict[str, Any]] = []
 
     @event
@@ -61,6 +66,12 @@ class Flow(Workflow, name="flow"):
 
     def helper(self) -> int:
         return 1
+
+    def happened(self, name: str) -> bool:
+        return True
+
+    def condition(self) -> Any:
+        return lambda: True
 
     async def part(self, n: int) -> int:
         return await self.work(n)
@@ -161,17 +172,7 @@ REFUSED = {
     ),
     "a condition that is a value": ("await until(self.a > 1)", 0, "self.a > 1 would be computed once"),
     "a condition that is a field": ("await until(self.a)", 0, "self.a would be computed once"),
-    "a condition that is called": ("await until(self.helper())", 0, "self.helper() would be computed once"),
-    "no event that happened": (
-        "got = await select(self.decide)\nif got.happened('decide'):\n    await self.work()",
-        1,
-        "'decide' is not an event",
-    ),
-    "a step that happened": (
-        "got = await select(self.decide)\nx = 1 if got.happened(self.work) else 2",
-        1,
-        "self.work is not an event",
-    ),
+    "a condition of values": ("await until(self.a > 1 or self.a)", 0, "self.a > 1 or self.a would be computed once"),
     "a secret": ("x = await self.secret()\nawait self.work()\nprint(x)", None, "it has a secret"),
     "an event with the name of an operation": (
         "await select(self.retry)",
@@ -266,6 +267,40 @@ def test_refused(make: Callable[[str], Any], what: str) -> None:
 )
 def test_a_return_of_nothing_is_not_refused(make: Callable[[str], Any], body: str) -> None:
     assert make(body).__workflow_name__ == "flow"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "if self.happened('paid'):\n    await self.work()",
+        "if self.rule.happened(self.work):\n    await self.work()",
+        "await until(self.condition)",
+        "await until(self.condition())",
+        "await until(self.condition() or self.rule)",
+        "await until(self.rule)",
+        "await until(lambda: self.a, timeout=None)",
+        "await select(self.decide, timeout=None)",
+    ],
+)
+def test_what_may_be_right_is_not_refused(make: Callable[[str], Any], body: str) -> None:
+    assert make(body).__workflow_name__ == "flow"
+
+
+@pytest.mark.parametrize(("value", "shown"), [("self.helper()", "1"), ("self.rows", "[]")])
+def test_a_condition_that_is_a_value_when_it_runs(make: Callable[[str], Any], value: str, shown: str) -> None:
+    flow = make(f"await until({value})")
+    text = f"until takes a function, such as lambda: self.paid, and not {shown}"
+    with pytest.raises(TypeError, match=re.escape(text)):
+        resume(flow(), Execution.start("1", flow))
+
+
+@pytest.mark.parametrize("asked", ["'decide'", "self.work"])
+def test_what_is_no_event_has_not_happened(make: Callable[[str], Any], asked: str) -> None:
+    flow = make(f"got = await select(self.decide)\nif got.happened({asked}):\n    await self.nothing()")
+    order, execution = flow(), Execution.start("1", flow)
+    resume(order, execution)
+    with pytest.raises(TypeError, match=r"is not an event: pass the method with @event, got\.happened\(self\.method\)"):
+        handle_event(order, execution, "decide", "1")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 from workflow_core.plain import vocabulary
 from workflow_core.plain.flow import all_parts
-from workflow_core.plain.misuses import INSTEAD_OF_ASYNCIO, asked_in_vain, of_asyncio
+from workflow_core.plain.misuses import INSTEAD_OF_ASYNCIO, of_asyncio
 from workflow_core.plain.parts import RESULT, Branch, Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.syntax import assign, at, copied, load
@@ -105,9 +105,6 @@ class Reading:
                     raise mistake(
                         node, "an await in a comprehension cannot be saved", "Use a for loop, or gather(*(...))."
                     )
-                if (asked := asked_in_vain(self.cls, frame.source.self_name, node)) is not None:
-                    fix = "Pass the method with @event: got.happened(self.method)."
-                    raise mistake(node, f"{ast.unparse(asked)} is not an event", fix)
             self._check_awaited(frame, statement)
 
     def _check_awaited(self, frame: Frame, node: ast.AST, *, is_awaited: bool = False, taker: str = "") -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 from typing import Any
-
-from workflow_core.events import event_mark
-from workflow_core.plain.methods import method_of
 
 INSTEAD_OF_ASYNCIO = {
     "gather": "gather",
@@ -25,13 +21,3 @@ def of_asyncio(function: Any) -> str:
     name: str = getattr(function, "__name__", "")
     is_known = name in INSTEAD_OF_ASYNCIO and str(getattr(function, "__module__", "")).startswith("asyncio.")
     return name if is_known else ""
-
-
-def asked_in_vain(cls: type, self_name: str, node: ast.AST) -> ast.expr | None:
-    """Returns what ``got.happened(...)`` asks for, if that is no event, so that the answer would always be False."""
-    match node:
-        case ast.Call(ast.Attribute(ast.Name(), "happened"), [ast.Constant() as asked], []):
-            return asked
-        case ast.Call(ast.Attribute(ast.Name(), "happened"), [ast.Attribute(ast.Name(owner), name) as asked], []):
-            return asked if owner == self_name and event_mark(method_of(cls, name)) is None else None
-    return None

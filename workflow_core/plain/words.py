@@ -65,10 +65,7 @@ class Words(Calls):
             raise frame.source.mistake(node, "select takes events and a timeout", "Write await select(self.event).")
         name = self._take_name(frame, node, " or ".join(handler.__name__ for handler, _ in handlers) or "select")
         prepared = Prepared(name)
-        if timeout is not None:
-            timeout = self.take_out(frame, timeout, prepared.before)
-            if isinstance(timeout, ast.Constant) and timeout.value is None:
-                timeout = None
+        timeout = self._timeout(frame, timeout, prepared)
         if node not in self.unused:
             prepared.gives = self._selected_type([handler for handler, _ in handlers], can_time_out=timeout is not None)
 
@@ -128,7 +125,7 @@ class Words(Calls):
                 condition, f"{value} would be computed once, before the wait", f"Write until(lambda: {value})."
             )
         else:
-            test, shown = at(ast.Call(condition, [], []), condition), condition
+            test, shown = at(ast.Call(self.constant(_holds), [condition], []), condition), condition
         if self.waits(frame, test):
             raise frame.source.mistake(condition, "its condition awaits", "Compute the value before, in a step.")
         default = "" if self.given_name else ast.unparse(shown)
@@ -136,7 +133,7 @@ class Words(Calls):
             default = default.rpartition(".")[2]
         name = self._take_name(frame, node, " ".join(default.split())[:200])
         prepared = Prepared(name, gives=type(None), result=ast.Constant(None))
-        delay = None if timeout is None else self.take_out(frame, timeout, prepared.before)
+        delay = self._timeout(frame, timeout, prepared)
 
         def make(expression: Make) -> WaitFor:
             limit = None if delay is None else self._delay(frame, delay, expression)
@@ -146,13 +143,21 @@ class Words(Calls):
         return prepared
 
     def _is_value(self, frame: Frame, condition: ast.expr) -> bool:
-        """Whether the condition of an ``until`` is written as a value instead of a function."""
+        """Whether the condition of an ``until`` certainly is a value instead of a function."""
+        fields: dict[str, Any] = getattr(self.cls, "model_fields", {})
         match condition:
-            case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
-                return name in getattr(self.cls, "model_fields", ())
-            case ast.Call(ast.Attribute(ast.Name(owner))) if owner == frame.source.self_name:
-                return True
-        return isinstance(condition, (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.Constant))
+            case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name and name in fields:
+                kind = fields[name].annotation
+                return isinstance(kind, type) and not issubclass(kind, cast(Any, Callable))
+            case ast.BoolOp(values=operands):
+                return all(self._is_value(frame, operand) for operand in operands)
+        return isinstance(condition, (ast.Compare, ast.Constant))
+
+    def _timeout(self, frame: Frame, node: ast.expr | None, prepared: Prepared) -> ast.expr | None:
+        """Takes out the awaits of the argument ``timeout`` of a call; None if it is not given, or None."""
+        if node is None or (isinstance(node, ast.Constant) and node.value is None):
+            return None
+        return self.take_out(frame, node, prepared.before)
 
     def _sleep(self, frame: Frame, node: ast.Call) -> Prepared:
         if len(node.args) != 1 or node.keywords:
@@ -345,6 +350,12 @@ def _dict_of(kind: Any) -> Any:
 
 def _or_none(kind: Any) -> Any:
     return kind if kind is UNKNOWN or kind is Any else cast(Any, Union)[kind, None]
+
+
+def _holds(condition: Any) -> Any:
+    if not callable(condition):
+        raise TypeError(f"until takes a function, such as lambda: self.paid, and not {condition!r:.100}")
+    return condition()
 
 
 def _in_order(results: dict[str, Any]) -> list[Any]:
