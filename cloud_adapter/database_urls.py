@@ -8,7 +8,7 @@ import re
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^][:@]*)(?::\d{0,5})?"
 _URL = (
     r"(?P<scheme>[^:/?#]+)://(?:(?P<user>[^/?#@[\]]*)@)?"
-    r"(?P<hosts>[^/?#@]*)(?P<path>[^?#@]*)(?:\?(?P<query>[^#]*))?"
+    r"(?P<hosts>[^/?#@]*)(?P<path>(?:/[^?#]*)?)(?:\?(?P<query>[^#]*))?"
 )
 
 
@@ -19,13 +19,13 @@ def url_scheme(url: str) -> str:
 
 
 def shown_url(url: str) -> str:
-    """Returns a URL without user, password and parameters. If it cannot be read, only its scheme, because any part may
-    belong to the password."""
+    """Returns a URL without user, password and parameters. If it cannot be read, or has another ``@``, only its scheme,
+    because any part may belong to the password."""
     try:
         hosts, path = hosts_and_path(url)
     except ValueError:
-        return f"{url_scheme(url)}://..."
-    return f"{url_scheme(url)}://{hosts}{path}"
+        path = "@"
+    return f"{url_scheme(url)}://..." if "@" in path else f"{url_scheme(url)}://{hosts}{path}"
 
 
 def hosts_and_path(url: str) -> tuple[str, str]:
@@ -37,11 +37,13 @@ def hosts_and_path(url: str) -> tuple[str, str]:
     parts = re.fullmatch(_URL, url)
     if (
         parts is None
+        or (parts["user"] is None and "@" in parts["path"])
         or not all(re.fullmatch(_HOST, host) for host in parts["hosts"].split(","))
         or any("@" in parameter.partition("=")[0] for parameter in (parts["query"] or "").split("&"))
     ):
         raise ValueError(
-            "it cannot be read. Write special characters in the user and the password as their codes: %40 for '@', "
-            "%2F for '/', %3F for '?', %23 for '#', %5B for '[', %5D for ']'. A port is a number"
+            "it cannot be read. Write special characters in the user, the password and the name of the database as "
+            "their codes: %40 for '@', %2F for '/', %3F for '?', %23 for '#', %5B for '[', %5D for ']'. A port is a "
+            "number"
         )
     return parts["hosts"], parts["path"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -21,7 +22,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
-from cloud_adapter.database_urls import hosts_and_path, url_scheme
+from cloud_adapter.database_urls import hosts_and_path, shown_url, url_scheme
 from cloud_adapter.errors import InvalidRequest, SettingsError, Unavailable
 from cloud_adapter.postgresql.schema import create_or_upgrade, stored_version
 
@@ -246,6 +247,6 @@ def read_url(url: str) -> tuple[str, str, dict[str, Any]]:
     options: dict[str, Any] = {"max_size": int(connections)}
     if prepared == "off":
         options["statement_cache_size"] = 0
-    host = hosts if not hosts or ":" in hosts else f"{hosts}:5432"
-    place = f"postgresql://{given.get('host', host or 'localhost:5432')}{path}"
-    return place, parts._replace(query=urlencode(given)).geturl(), options
+    shown = ",".join(host if re.search(r":\d+$", host) else f"{host.rstrip(':')}:5432" for host in hosts.split(","))
+    place = f"postgresql://{given.get('host', shown if hosts else 'localhost:5432')}{path}"
+    return place if "@" not in path else shown_url(url), parts._replace(query=urlencode(given)).geturl(), options

@@ -10,13 +10,11 @@ from typing import TypeVar
 
 import pytest
 
-from cloud_adapter.cli.stores import shown_store
 from cloud_adapter.document import encode
 from cloud_adapter.errors import Conflict, DamagedDocument, DuplicateKey, SettingsError, Unavailable
 from cloud_adapter.postgresql import schema
-from cloud_adapter.postgresql.connections import Connections, read_url
+from cloud_adapter.postgresql.connections import Connections
 from cloud_adapter.postgresql.schema import SCHEMA_VERSION
-from cloud_adapter.settings import Settings
 from cloud_adapter.sockets import free_ports
 from cloud_adapter.stores.columns import EXPIRED_KEYS_PER_COMMIT
 from cloud_adapter.stores.postgresql.store import PostgresqlStore
@@ -208,51 +206,6 @@ def test_a_damaged_document_is_named_and_does_not_hide_others(postgresql_server:
 
 
 # --- errors ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("mysql://localhost/x", "begins with postgresql://"),
-        ("postgresql://localhost:x/y", "A port is a number"),
-        ("postgresql://localhost/x?connections=0", "connections=0"),
-        ("postgresql://localhost/x?connections=many", "connections=many"),
-        ("postgresql://localhost/x?prepared_statements=maybe", "prepared_statements=maybe"),
-    ],
-)
-def test_a_wrong_url_is_rejected(url: str, reason: str) -> None:
-    with pytest.raises(SettingsError, match=reason):
-        read_url(url)
-
-
-@pytest.mark.parametrize(
-    "password", ["geheim#1", "geheim/1", "geheim?1", "geheim@1", "geheim[1", "12#geheim", "12/x@geheim"]
-)
-def test_a_password_that_is_not_encoded_is_rejected_and_not_shown(password: str) -> None:
-    url = f"postgresql://ann:{password}@db.example/orders"
-    with pytest.raises(SettingsError, match="%23 for '#'") as caught:
-        read_url(url)
-    for text in (str(caught.value), Settings(db=url).database_place, shown_store(url)):
-        assert "geheim" not in text
-        assert "12" not in text
-
-
-def test_a_url_with_several_hosts_is_read() -> None:
-    url = "postgresql://ann:secret@one.example:5432,[::1]:6432/orders?target_session_attrs=primary"
-    assert read_url(url)[:2] == ("postgresql://one.example:5432,[::1]:6432/orders", url)
-
-
-def test_a_url_is_read() -> None:
-    place, dsn, options = read_url(
-        "postgresql://ann:s%40crt@db.example:6432/orders?connections=3&prepared_statements=off&sslmode=require"
-    )
-    assert place == "postgresql://db.example:6432/orders"
-    assert dsn == "postgresql://ann:s%40crt@db.example:6432/orders?sslmode=require"
-    assert options == {"max_size": 3, "statement_cache_size": 0}
-    assert read_url("postgres://ann@/orders?host=%2Fcloudsql%2Fp%3Ar%3Ai")[0] == "postgresql:///cloudsql/p:r:i/orders"
-    assert read_url("postgresql:///orders")[0] == "postgresql://localhost:5432/orders"
-    assert read_url("postgresql://[::1]:6432/orders")[0] == "postgresql://[::1]:6432/orders"
-    assert read_url("postgresql://db.example/x?user=a@p.iam")[0] == "postgresql://db.example:5432/x"
 
 
 def test_a_missing_database_and_a_missing_user_are_settings(postgresql_server: Server) -> None:
