@@ -44,7 +44,7 @@ class DefinitionWarning:
 
 def advise(workflows: Iterable[type[Workflow]], settings: SecretSettings) -> list[DefinitionWarning]:
     """Returns warnings about parallel statements that cannot overlap, events that no principal may send, workflows that
-    no client can start, methods ``run`` that are not the definition, locals of unknown types, statements that no path
+    only code can create, methods ``run`` that are not the definition, locals of unknown types, statements that no path
     leads to, and secrets that are not encrypted."""
     workflows = list(workflows)
     return [
@@ -116,7 +116,8 @@ def _event_warnings(workflows: Iterable[type[Workflow]]) -> Iterator[DefinitionW
 
 
 def _creation_warnings(workflows: Sequence[type[Workflow]]) -> Iterator[DefinitionWarning]:
-    """Warns about required fields that a request cannot set. A child gets them from its parent."""
+    """Warns about required fields that a request cannot set. A child gets them from its parent; whether code creates
+    the others is unknown."""
     nodes = [node for cls in workflows for node in _all(statements(cls.__program__))]
     children = {node["workflow"] for node in nodes if node["kind"] == "child"}
     for cls in workflows:
@@ -126,8 +127,8 @@ def _creation_warnings(workflows: Sequence[type[Workflow]]) -> Iterator[Definiti
             yield DefinitionWarning(
                 cls.__workflow_name__,
                 f"fields {', '.join(map(repr, missing))}" if len(missing) > 1 else f"field {missing[0]!r}",
-                "no default and not in create_fields, so no client can create an instance",
-                f"Write create_fields = {(*cls.create_fields, *missing)}, or a default",
+                "no default and not in create_fields, so only code can create an instance",
+                f"If clients shall create some, write create_fields = {(*cls.create_fields, *missing)}, or a default",
             )
 
 

@@ -229,7 +229,7 @@ def check(
     """Checks whether SOURCE can be deployed: whether its definitions compile and live instances can continue.
 
     Warns about parallel steps, because they run one after another, and about unreachable statements.
-    Warns about events that nobody may send once the API has authenticators, and workflows that no client can start.
+    Warns about events that nobody may send once the API has authenticators, and workflows that only code can create.
     Changes no instance. The exit code is 1 if the check finds a problem, and 2 if it cannot run.
     """
     functions = ENTRY_POINTS if deployable else ()

@@ -214,8 +214,8 @@ def test_a_required_field_that_no_client_can_set_is_a_warning(tmp_path: Path) ->
     ended = run("check", str(source))
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[1:] == [  # a child gets its fields from its parent
-        "! field 'customer' of workflow 'order': no default and not in create_fields, so no client can create an "
-        "instance. Write create_fields = ('number', 'customer'), or a default.",
+        "! field 'customer' of workflow 'order': no default and not in create_fields, so only code can create an "
+        "instance. If clients shall create some, write create_fields = ('number', 'customer'), or a default.",
     ]
 
 
