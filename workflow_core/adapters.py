@@ -78,7 +78,8 @@ def adapter_of(where: str, annotation: Any, names: Mapping[str, Any]) -> TypeAda
 
 
 def _no_schema(where: str, annotation: Any, error: PydanticErrorMixin) -> DefinitionError:
-    reason = f"the annotation {type_name(annotation)} has no JSON schema: {error.message.splitlines()[0]}"
+    why = error.message.splitlines()[0].removesuffix(".")
+    reason = f"the annotation {type_name(annotation)} has no JSON schema: {why}"
     return DefinitionError(where, reason, "Use pydantic models, dataclasses, plain types or Any.")
 
 

@@ -19,12 +19,12 @@ class DefinitionError(WorkflowError):
 
     Args:
         statement: the name of the statement, class or function with the mistake.
-        reason: the mistake.
+        reason: the mistake, without a period at its end.
         fix: what to write instead.
     """
 
     def __init__(self, statement: str, reason: str, fix: str) -> None:
-        super().__init__(f"{statement}: {reason.removesuffix('.')}. {fix}")
+        super().__init__(f"{statement}: {reason}. {fix}")
         self.statement = statement
         self.reason = reason
         self.fix = fix

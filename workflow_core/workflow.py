@@ -356,7 +356,7 @@ def _schema(where: str, cls: type[Workflow]) -> LateSchema:
         except (PydanticUserError, PydanticInvalidForJsonSchema, NameError) as error:
             raise DefinitionError(
                 where,
-                f"its fields have no JSON schema: {str(error).splitlines()[0]}",
+                f"its fields have no JSON schema: {str(error).splitlines()[0].removesuffix('.')}",
                 "Use types that pydantic can convert to JSON, defined above the workflow.",
             ) from error
 

@@ -210,8 +210,8 @@ class _Walk:
             found = [begun]
             for node in nodes:
                 after: list[_Path] = []
-                for one in found:
-                    after += [one] if one.ended else self._node(node, one)
+                for so_far in found:
+                    after += [so_far] if so_far.ended else self._node(node, so_far)
                 found = _pruned(after)
             self.known[id(nodes), begun] = found
         return found

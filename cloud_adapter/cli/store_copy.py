@@ -159,20 +159,20 @@ class Copier:
         """Finds what has changed in the source since it was copied, and counts the instances."""
         known = {id for name, id, _ in self.report.problems if name == workflow}
         here, there = _Listing(self.source, workflow), _Listing(self.destination, workflow)
-        other = await there.next()
-        while (one := await here.next()) is not None:
-            while other is not None and other.id < one.id:
-                other = await there.next()
-            if one.id in known:
+        copy = await there.next()
+        while (original := await here.next()) is not None:
+            while copy is not None and copy.id < original.id:
+                copy = await there.next()
+            if original.id in known:
                 continue
-            if other is None or other.id != one.id:
+            if copy is None or copy.id != original.id:
                 self._leave(
-                    workflow, one.id, "the destination does not have it: stop what serves the source, and repeat"
+                    workflow, original.id, "the destination does not have it: stop what serves the source, and repeat"
                 )
-            elif (one.status, one.updated_at or EPOCH) != (other.status, other.updated_at or EPOCH):
-                self._leave(workflow, one.id, f"it has changed since it was copied: {_COPY_ANEW}")
-        while other is not None:
-            other = await there.next()
+            elif (original.status, original.updated_at or EPOCH) != (copy.status, copy.updated_at or EPOCH):
+                self._leave(workflow, original.id, f"it has changed since it was copied: {_COPY_ANEW}")
+        while copy is not None:
+            copy = await there.next()
         self.report.problems += [(workflow, "", what) for what in there.damaged]
         self.report.counts[workflow] = here.count, there.count
 
@@ -253,11 +253,11 @@ class Copier:
 
     def _differ(self, here: _Whole, there: _Whole) -> list[str]:
         """Returns the names of the parts in which the destination's instance differs, other than by what it lacks."""
-        one, other = here.instance, there.instance
-        if other.wake_at is not None and other.wake_at <= self.now:
+        original, copy = here.instance, there.instance
+        if copy.wake_at is not None and copy.wake_at <= self.now:
             # It may have been postponed here. A time that has passed is never wrong: recovery looks what is due.
-            one = replace(one, wake_at=other.wake_at)
-        names = _differences(one, other)
+            original = replace(original, wake_at=copy.wake_at)
+        names = _differences(original, copy)
         names += ["inbox"] * (not set(there.inbox) <= set(here.inbox))
         return names + ["keys"] * (not set(there.keys) <= set(here.keys))
 
@@ -312,11 +312,11 @@ def _plain(instance: Instance) -> Instance:
     return replace(instance, entries_count=0, entries_bytes=0, old_history="", version=None, document=None)
 
 
-def _differences(one: Instance, other: Instance) -> list[str]:
+def _differences(first: Instance, second: Instance) -> list[str]:
     """Returns the names of the parts in which two instances differ."""
-    one, other = _plain(one), _plain(other)
+    first, second = _plain(first), _plain(second)
     names = (part.name for part in fields(Instance) if part.compare)
-    return [name for name in names if getattr(one, name) != getattr(other, name)]
+    return [name for name in names if getattr(first, name) != getattr(second, name)]
 
 
 class _Listing:
@@ -332,7 +332,7 @@ class _Listing:
         self._summaries = self._read(store, workflow)
 
     async def next(self) -> Summary | None:
-        """Returns the next one; None: there is no more."""
+        """Returns the next instance; None: there is no more."""
         return await anext(self._summaries, None)
 
     async def _read(self, store: CopyableStore, workflow: str) -> AsyncIterator[Summary]:

@@ -79,7 +79,7 @@ def load(source: Path, *functions: str) -> Served:
     for cls in workflows:
         name = cls.__workflow_name__
         if (other := by_name.setdefault(name, cls)) is not cls:
-            classes = " and ".join(f"{it.__module__}.{it.__qualname__}" for it in (other, cls))
+            classes = " and ".join(f"{named.__module__}.{named.__qualname__}" for named in (other, cls))
             raise SettingsError(f"{source} has two workflows named {name!r}, {classes}: rename one of them")
     for cls in workflows:
         if services and not any(cls in service.workflows for service in services):

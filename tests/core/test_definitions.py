@@ -62,7 +62,7 @@ def refusal(*statements: Any) -> DefinitionError:
     with pytest.raises(DefinitionError) as caught:
         define(*statements)
     error = caught.value
-    assert error.fix
+    assert error.fix and not error.reason.endswith(".")
     assert str(error) == f"{error.statement}: {error.reason}. {error.fix}"
     return error
 

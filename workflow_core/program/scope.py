@@ -89,9 +89,8 @@ class Scope:
                 "Define that type above the workflow.",
             ) from error
         except TypeError as error:
-            raise DefinitionError(
-                where, f"an annotation of its function is not a type: {error}", "Use types."
-            ) from error
+            why = str(error).removesuffix(".")
+            raise DefinitionError(where, f"an annotation of its function is not a type: {why}", "Use types.") from error
         self._hints[function] = {name: self._with_arguments(hint) for name, hint in hints.items()}
         return self._hints[function]
 
