@@ -39,9 +39,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     """Adds to the report of a failed test where the instances of its environments stand."""
     report = yield
     if report.when == "call" and report.failed:
-        from gorchestrate.testing.report import describe
+        from gorchestrate.testing.environment import described
 
         for environment in item.stash.get(_ENVIRONMENTS, []):
-            if text := describe(environment):
+            if text := "the environment is closed" if environment.is_closed else described(environment):
                 report.sections.append(("workflow instances", text))
     return report

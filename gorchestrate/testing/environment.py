@@ -120,7 +120,7 @@ class Environment:
     def __exit__(
         self, type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not self.is_closed and (text := describe(self)):
+        if isinstance(error, Exception) and not self.is_closed and (text := described(self)):
             error.add_note(text)
         self.close()
 
@@ -392,3 +392,9 @@ async def _in_this_thread(function: Callable[..., Any], *args: Any) -> Any:
 async def _without_waiting_for_the_disk(store: SqliteStore) -> None:
     """No test cuts the power."""
     await store.connections.run(lambda connection: connection.execute("PRAGMA synchronous = OFF").close())
+
+
+def described(environment: Environment) -> str:
+    """Returns where the instances of an environment stand, for the report of a failed test."""
+    handles = (handle for workflow in environment.workflows for handle in environment.instances(workflow))
+    return describe(handles, environment.now)

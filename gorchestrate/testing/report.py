@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from gorchestrate.testing.instances import InstanceHandle
 from workflow_core import Status, Workflow
@@ -14,32 +14,17 @@ ENTRIES_SHOWN = 8
 INSTANCES_SHOWN = 10
 
 
-class Described(Protocol):
-    """What an ``Environment`` tells about its instances."""
-
-    @property
-    def is_closed(self) -> bool: ...
-    @property
-    def workflows(self) -> Sequence[type[Workflow]]: ...
-    @property
-    def now(self) -> datetime: ...
-    def instances(self, workflow: type[Workflow], /) -> Sequence[InstanceHandle[Workflow]]: ...
-
-
-def describe(environment: Described) -> str:
+def describe(instances: Iterable[InstanceHandle[Any]], now: datetime) -> str:
     """Returns a text with each instance: its status, its error, its fields, where it stands and what happened last.
     Failed instances come first, then those whose steps are retried. It never raises: a test has failed already."""
-    if environment.is_closed:
-        return "the environment is closed"
     try:
-        handles = [handle for workflow in environment.workflows for handle in environment.instances(workflow)]
-        handles.sort(key=_urgency)
+        handles = sorted(instances, key=_urgency)
         texts = [_shown(handle) for handle in handles[:INSTANCES_SHOWN]]
     except Exception as error:
         return f"the instances cannot be shown: {type(error).__name__}: {error}"
     if len(handles) > INSTANCES_SHOWN:
         texts.append(f"and {len(handles) - INSTANCES_SHOWN} more")
-    return "\n".join([f"{environment.now:%Y-%m-%d %H:%M:%S} UTC", *texts]) if handles else ""
+    return "\n".join([f"{now:%Y-%m-%d %H:%M:%S} UTC", *texts]) if handles else ""
 
 
 def _urgency(handle: InstanceHandle[Workflow]) -> int:
