@@ -18,6 +18,7 @@ from typing import Any
 
 from services import OutsideService
 
+from cloud_adapter.cli.stored_instances import check_store
 from cloud_adapter.document import Instance
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
 from cloud_adapter.errors import Busy
@@ -86,6 +87,7 @@ class Run:
         result = await self.again(lambda process: self.world.finish(call(process, key)))
         await self.again(self._deliver)
         await self._outlast_lease()
+        assert (await check_store(self.world.store, self.world.workflows)).problems == {}
         return result
 
     async def _deliver(self, process: Process) -> None:

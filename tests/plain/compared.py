@@ -20,6 +20,7 @@ from typing import Any
 from tests.plain.programs import source
 from workflow_core import DefinitionError, Execution, Status
 from workflow_core.machine.machine import Machine
+from workflow_core.machine.stored_values import unfit_values
 from workflow_core.program.cases import EventCase, SelectOp
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,7 +65,8 @@ def with_asyncio(cls: Any, seed: int) -> dict[str, Any]:
 
 
 def with_library(cls: Any, seed: int) -> dict[str, Any]:
-    """Runs a program with the library, and loads the instance anew from its stored form after each transition."""
+    """Runs a program with the library, and loads the instance anew from its stored form after each transition. The code
+    must be able to use whatever it has stored."""
     script = script_of(seed)
     workflow, execution = cls(), Execution.start("x", cls)
     error: str | None = None
@@ -72,6 +74,7 @@ def with_library(cls: Any, seed: int) -> dict[str, Any]:
         stored = workflow.dump_fields(), execution.to_json()
         workflow, execution = cls.load_fields(stored[0]), Execution.from_json(stored[1])
         machine = Machine(workflow, execution, NOW, True)
+        assert [*unfit_values(machine.program, execution)] == []  # new code that differs elsewhere must go on
         try:
             if not _move(machine, script):
                 break

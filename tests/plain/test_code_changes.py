@@ -120,3 +120,70 @@ def test_an_error_that_was_not_caught_is_an_error_with_the_place() -> None:
         go_on(
             stored, "try:\n    await self.work()\nexcept Odd as e:\n    await select(self.first)\n    self.say(str(e))"
         )
+
+
+BEHIND = {
+    "the results of a gather": """
+a, b = await gather(self.one(), self.two())
+self.say(a, b)
+---
+async def one(self) -> int:
+    await select(self.first)
+    return 1
+async def two(self) -> int:
+    return 2
+""",
+    "an except that raises": """
+try:
+    await select(self.first)
+    note = await self.work()
+except ValueError as error:
+    raise Odd("other") from error
+self.say(note)
+""",
+    "an except that raises again": """
+try:
+    await select(self.first)
+    note = await self.work()
+except ValueError:
+    raise
+self.say(note)
+""",
+    "a finally": """
+try:
+    await select(self.first)
+    note = await self.work()
+finally:
+    await self.note("clean").named("clean")
+self.say(note)
+""",
+    "a finally in a section": """
+self.say(await self.part())
+---
+async def part(self) -> int:
+    try:
+        await select(self.first)
+        if self.a > 90:
+            return 9
+    finally:
+        await self.work()
+    return 1
+""",
+    "a finally in a branch": """
+await gather(self.part(), self.work())
+---
+async def part(self) -> None:
+    try:
+        await select(self.first)
+        note = "x"
+    finally:
+        self.say("clean")
+    self.say(note)
+""",
+}
+
+
+@pytest.mark.parametrize("what", BEHIND)
+def test_a_local_that_is_only_assigned_behind_the_place_is_not_missed(what: str) -> None:
+    body, _, extra = BEHIND[what].partition("---")
+    assert go_on(parked(body, extra), f"{body}await self.note('more')", extra).log[-1] == "note 'more'"

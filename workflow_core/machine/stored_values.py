@@ -93,18 +93,17 @@ def _inputs(program: Program, thread: Thread) -> Iterator[Unfit]:
 def _locals(program: Program, thread: Thread) -> Iterator[Unfit]:
     """Yields the locals that a thread lacks, or whose types no longer take them."""
     for local in _needed(program, thread):
-        if local.stored_key(thread.locals) is None and not local.has_default:
+        if local.stored_key(thread.locals) is not None:
+            try:
+                load(thread, local)
+            except ExecutionError as error:
+                yield Unfit(thread.id, str(error), "annotate the local with a type that also accepts the stored value")
+        elif local.is_assigned and not local.has_default:
             name = local.key.rpartition("/")[2]
             shown = local.in_words if local.is_hidden else f"the local {name!r}"
             what = f"it is at {thread.step!r}, where the code now needs {shown}, which it does not have"
             fix = "" if local.is_hidden else f"assign it with {name} = local({name!r}, default=...)"
             yield Unfit(thread.id, what, fix)
-            continue
-        try:
-            load(thread, local)
-        except ExecutionError as error:
-            fix = "annotate the local with a type that also accepts the stored value"
-            yield Unfit(thread.id, str(error), fix)
 
 
 def _needed(program: Program, thread: Thread) -> tuple[Local, ...]:

@@ -220,6 +220,8 @@ class _Assignment:
     def _after(self, part: Part, assigned: Keys) -> Keys | None:
         usage = usage_of(part)
         self._check(part, usage, assigned)
+        # A ``finally`` is followed twice.
+        part.assigned = assigned if part.assigned is None else part.assigned & assigned
         match part:
             case Code():
                 part.kept = {name for name in usage.may_keep if part.frame.key(name) in assigned}

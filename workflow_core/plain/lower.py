@@ -117,7 +117,10 @@ class Lowering:
 
     def _locals(self, part: Part, keys: Iterable[str]) -> tuple[Local, ...]:
         where = f"in {part.frame.source.place(part.line)}"
-        return tuple(self._types.local(key, where, is_stored=True) for key in sorted(keys))
+        assigned = part.assigned or ()
+        return tuple(
+            replace(self._types.local(key, where, is_stored=True), is_assigned=key in assigned) for key in sorted(keys)
+        )
 
     # --- statements --------------------------------------------------------------------------
 

@@ -97,6 +97,8 @@ class Part:
         line: the node that it stands at.
         derived: see ``Frame.derived``.
         live: the keys of the locals that are needed after it; set by ``flow``.
+        assigned: the keys of the locals that are assigned on every path to it, as far as is known; set by ``flow``.
+            None: it is never reached.
         unbound: variables that it reads and that only it assigns, perhaps too late: Python checks that.
     """
 
@@ -105,6 +107,7 @@ class Part:
     derived: tuple[Derived, ...] = ()
     live: frozenset[str] = frozenset()
     unbound: set[str] = field(default_factory=set)
+    assigned: frozenset[str] | None = None
 
     @property
     def place(self) -> tuple[str, int]:

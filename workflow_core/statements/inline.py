@@ -36,6 +36,8 @@ class Local:
         former: the keys that it had before its section or its step was renamed.
         changes: where in its object code changes an object in place after it was loaded.
         is_untyped: whether nothing tells its type, so that it is stored as plain JSON.
+        is_assigned: whether it is assigned on every path to the place, so that each thread there has it. Later code may
+            also read locals that are only assigned after the place.
     """
 
     key: str
@@ -45,6 +47,7 @@ class Local:
     changes: frozenset[ObjectPath] = frozenset()
     former: tuple[str, ...] = ()
     is_untyped: bool = False
+    is_assigned: bool = True
 
     def stored_key(self, stored: Container[str]) -> str | None:
         """Returns the key under which a thread has stored it; None if it has not."""
