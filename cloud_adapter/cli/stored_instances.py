@@ -20,18 +20,21 @@ from cloud_adapter.variables import KMS_KEY_VARIABLE, SECRET_KEYS_VARIABLE
 from workflow_core import (
     Execution,
     InvalidFields,
+    InvalidInput,
     NewerVersion,
     Thread,
     ThreadStatus,
     WaitStatus,
     Workflow,
 )
+from workflow_core.execution import BufferedEvent
 from workflow_core.machine.renaming import rename
-from workflow_core.machine.stored_values import unfit_values
+from workflow_core.machine.stored_values import reasons_of, unfit_values
 from workflow_core.plain.methods import plain_run
 from workflow_core.program.cases import HandlerCase, SelectOp, WatchOp
 from workflow_core.program.code import ForkOp, Instruction, StepOp, WaitForOp, loops_around
 from workflow_core.program.program import Program
+from workflow_core.signatures import HandlerSignature
 from workflow_core.wait_types import ActivityWait, ChildTeardown, ChildWait, ConditionWait, EventWait
 
 DAMAGED_FIX = "repair the document, or delete it"
@@ -270,11 +273,28 @@ def _around(program: Program, thread: Thread, instruction: Instruction) -> _Foun
 
 def _buffered(program: Program, execution: Execution) -> _Found:
     for event in execution.buffer:
-        if not any(case.buffered for _, case in program.events.get(event.event, ())):
+        cases = [case for _, case in program.events.get(event.event, ()) if case.buffered]
+        if not cases:
             yield (
                 f"it has a buffered event {event.event!r}, which is no longer buffered anywhere",
                 _Missing(event.event, _DECORATED),
             )
+        refusals = [reasons for case in cases if (reasons := _refusal(case.signature, event))]
+        if refusals and len(refusals) == len(cases):
+            yield (
+                f"it has a buffered event {event.event!r} with an input that its handler no longer accepts: "
+                f"{refusals[0]}",
+                "make the handler accept the old input too, or wait until the events are handled",
+            )
+
+
+def _refusal(signature: HandlerSignature, event: BufferedEvent) -> str:
+    """Returns why a handler does not accept a buffered event; empty if it does."""
+    try:
+        (signature.load if event.by_name else signature.validate_json)(event.event, event.input.encode())
+    except InvalidInput as error:
+        return reasons_of(error)
+    return ""
 
 
 def _teardowns(program: Program, workflows: Mapping[str, type[Workflow]], execution: Execution) -> _Found:

@@ -12,17 +12,19 @@ import pytest
 from pydantic import BaseModel
 
 from cloud_adapter.cli.stored_instances import check_store
-from cloud_adapter.engine.operations import Cancel, Goto, Pause, SetFields, Unpause
+from cloud_adapter.engine.operations import Cancel, Goto, Pause, RetryFailed, SetFields, Terminate, Unpause
 from cloud_adapter.engine.task_handler import Outcome
 from cloud_adapter.engine.tasks import ACTIVITY_PATH
-from tests.engine.harness import ID, World, article, in_world, nothing, write
+from cloud_adapter.history import HistoryKind
+from tests.engine.harness import ID, World, article, in_world, nothing
 from workflow_core import (
     Activity,
+    ExecutionError,
     Go,
+    If,
     On,
     Retry,
     Select,
-    Step,
     UnknownStatement,
     Workflow,
     activity,
@@ -281,6 +283,77 @@ async def test_it_goes_on_to_wait_after_an_operation(world: World, operation: An
     assert (await world.fields()).log == ["paid 7"]
 
 
+class OldFailing(Base, name="article"):
+    @step(retry=Retry(max_attempts=1))
+    def fail(self) -> None:
+        raise ValueError
+
+    async def run(self) -> None:
+        await select(self.begin)
+        await self.fail()
+        await select(self.nudge)
+
+
+class NewFailing(Base, name="article"):
+    @step
+    def fail(self) -> None:
+        self.log.append("repaired")
+
+    async def run(self) -> None:
+        number = len(self.log)
+        await select(self.begin)
+        await self.fail()
+        self.log.append(f"number {number}")
+        await select(self.nudge)
+
+
+@pytest.mark.parametrize("operation", [None, SetFields(fields={"log": ["set"]}), Goto(statement="fail")])
+@in_world(OldFailing)
+async def test_a_failed_instance_is_checked_when_it_is_retried(world: World, operation: Any) -> None:
+    await world.create()
+    await world.send("begin")
+    await world.deliver()
+    new = world.start(NewFailing)
+    if operation is not None:
+        await new.engine.operate("article", ID, operation)
+    with pytest.raises(UnknownStatement, match="needs the local 'number'"):
+        await new.engine.operate("article", ID, RetryFailed())
+    assert (await world.instance()).execution.status == "failed"
+
+
+class OldCleanup(Base, name="article"):
+    @step
+    def clean(self, number: int) -> None:
+        self.log.append(f"clean {number}")
+
+    async def run(self) -> None:
+        try:
+            await select(self.begin)
+        finally:
+            await self.clean(1)
+
+
+class NewCleanup(OldCleanup, name="article"):
+    async def run(self) -> None:
+        number = 1
+        try:
+            await select(self.begin)
+        finally:
+            await self.clean(number)
+
+
+@in_world(OldCleanup)
+async def test_an_instance_whose_cleanup_needs_such_a_value_can_be_terminated(world: World) -> None:
+    await world.create()
+    stored = await world.instance()
+    new = world.start(NewCleanup)
+    with pytest.raises(ExecutionError, match="reads the local 'number'"):
+        await new.engine.operate("article", ID, Cancel())
+    assert await world.instance() == stored
+    await new.engine.operate("article", ID, Terminate())
+    assert (await world.instance()).execution.status == "canceled"
+
+
 # --- the explicit form -----------------------------------------------------------------------
 
 
@@ -299,30 +372,34 @@ def later(take: Any, *before: Any) -> Sequence[Any]:
 WAIT = Select("wait", On("Go on", nothing))
 
 
-@pytest.mark.parametrize("start", ["wait", "step"])
-def test_a_buffered_event_whose_input_is_no_longer_valid(tmp_path: Path, start: str) -> None:
-    before = [WAIT, Step("step", write("step"))]
+@in_world(article(*later(takes_int, WAIT)))
+async def test_a_buffered_event_whose_input_is_no_longer_valid_is_rejected(world: World) -> None:
+    await world.create()
+    await world.finish(world.process.post("Later", b"7"))
+    new = article(*later(takes_text, WAIT))
+    assert [problem.what[:24] for problem in (await check_store(world.store, [new])).problems] == [
+        "it has a buffered event "
+    ]
+    bad = world.start(new)
+    await bad.send("Go on")
+    await world.deliver(bad)
+    assert await world.history(HistoryKind.EVENT_REJECTED) == [(HistoryKind.EVENT_REJECTED, "Later")]
+    await world.finish(bad.post("Later", b'"seven"'))
+    await world.deliver(bad)
+    assert (await world.fields()).log == ["takes seven"]
 
-    @in_world(article(*later(takes_int, *before)))
-    async def run(world: World) -> None:
-        await world.create()
-        await world.finish(world.process.post("Later", b"7"))
-        if start == "step":
-            await world.send("Go on")
-        stored = await world.instance()
-        bad = world.start(article(*later(takes_text, *before)))
-        await world.deliver(bad)
-        with pytest.raises(UnknownStatement, match="a buffered event 'Later' with an input that its handler no longer"):
-            await bad.send("Go on")
-        assert await world.instance() == stored
 
-        await world.start().engine.recover(try_postponed=True)
-        if start == "wait":
-            await world.send("Go on")
-        await world.deliver()
-        assert (await world.fields()).log == ["step", "takes 7"]
-
-    run(tmp_path)
+@in_world(article(*later(takes_int, WAIT)))
+async def test_a_buffered_event_that_only_a_later_select_takes(world: World) -> None:
+    await world.create()
+    await world.finish(world.process.post("Later", b"7"))
+    earlier = Select("earlier", On("Skip", nothing), On("Later", takes_text, buffered=True))
+    new = article(WAIT, If("skips", lambda w: bool(w.log), earlier), *later(takes_int))
+    assert (await check_store(world.store, [new])).problems == {}
+    good = world.start(new)
+    await good.send("Go on")
+    await world.deliver(good)
+    assert (await world.fields()).log == ["takes 7"]
 
 
 def count(input: int) -> None:

@@ -211,19 +211,13 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     GONE: (
         (f"{_M}surroundings.py", "_check_former", "raise UnknownStatement("),
-        (
-            f"{_M}stored_values.py",
-            "check_values",
-            'thread = f" in thread {unfit.thread!r}" if unfit.thread else ""',
-        ),
+        (f"{_M}stored_values.py", "check_values", 'fix = f"{unfit.fix}, deploy" if unfit.fix else "deploy"'),
         (f"{_M}stored_values.py", "_inputs", "except InvalidInput as error:"),
         (f"{_M}stored_values.py", "_locals", 'name = local.key.rpartition("/")[2]'),
         (f"{_M}stored_values.py", "_locals", "except ExecutionError as error:"),
-        (f"{_M}stored_values.py", "_buffered", "continue"),
-        (f"{_M}stored_values.py", "_buffered", "except InvalidInput as error:"),
         (
             f"{_M}stored_values.py",
-            "_of",
+            "reasons_of",
             """return "; ".join(f"{detail['field'] or 'input'}: {detail['message']}" for detail in error.errors)""",
         ),
         (f"{_M}values.py", "Frame.error", "raise ExecutionError("),

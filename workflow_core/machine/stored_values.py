@@ -1,10 +1,12 @@
 """The values that an instance has stored for code that runs later, after the code has changed.
 
-Its threads store the inputs of the activities that they wait for, and the locals of a plain definition; the instance
-stores buffered events. Whether such a value still fits shows only when code reads it, and that is too late: attempts of
-an activity would fail until none is left, a step would have run for nothing, and an event would be rejected although
-its sender has its answer. An instance with a value that does not fit must wait until the code accepts the value, as
-when a statement is missing.
+Its threads store the inputs of the activities that they wait for, and the locals of a plain definition. Whether such a
+value still fits shows only when code reads it, and that is too late: attempts of an activity would fail until none is
+left, and a step would have run for nothing. An instance with a value that does not fit must wait until the code accepts
+the value, as when a statement is missing.
+
+Buffered events are not checked. They belong to no thread, so no repair would move the instance past one, and the select
+that will take it may be one that the instance never reaches. One that does not fit is rejected when it is delivered.
 
 Only values of another version of the definition are looked at. One that this version has stored is what its own code
 has made of it: if that does not fit, it is an error of the code, which fails an attempt and can be caught. The version
@@ -18,7 +20,7 @@ from collections.abc import Iterator
 from pydantic_core import to_json
 
 from workflow_core.errors import ExecutionError, InvalidInput, UnknownStatement
-from workflow_core.execution import Execution, Thread
+from workflow_core.execution import Execution, Status, Thread
 from workflow_core.machine.frames import load
 from workflow_core.machine.state import MachineState
 from workflow_core.parked import samples
@@ -34,7 +36,7 @@ class Unfit:
     """A stored value that the code cannot use.
 
     Attributes:
-        thread: the thread that has stored it; empty if the instance has.
+        thread: the thread that has stored it.
         what: what does not fit, as a sentence about the instance.
         fix: what to change in the code; empty if there is nothing.
     """
@@ -51,14 +53,13 @@ def check_values(machine: MachineState) -> None:
         UnknownStatement: it cannot use a value.
     """
     program, execution = machine.program, machine.execution
-    if execution.definition_version == program.version or execution.ended:
-        return
+    if execution.definition_version == program.version or execution.status in (Status.FINISHED, Status.CANCELED):
+        return  # a failed instance can be retried
     for unfit in unfit_values(program, execution):
-        thread = f" in thread {unfit.thread!r}" if unfit.thread else ""
         fix = f"{unfit.fix}, deploy" if unfit.fix else "deploy"
         raise UnknownStatement(
-            f"an instance of {program.workflow!r} cannot continue{thread}: {unfit.what}. To continue it, {fix} the "
-            f"former code again, or repair the instance"
+            f"an instance of {program.workflow!r} cannot continue in thread {unfit.thread!r}: {unfit.what}. To "
+            f"continue it, {fix} the former code again, or repair the instance"
         )
 
 
@@ -67,7 +68,6 @@ def unfit_values(program: Program, execution: Execution) -> Iterator[Unfit]:
     for thread in samples(execution.threads):
         yield from _inputs(program, thread)
         yield from _locals(program, thread)
-    yield from _buffered(program, execution)
 
 
 def _inputs(program: Program, thread: Thread) -> Iterator[Unfit]:
@@ -85,7 +85,7 @@ def _inputs(program: Program, thread: Thread) -> Iterator[Unfit]:
         except InvalidInput as error:
             yield Unfit(
                 thread.id,
-                f"the input of activity {wait.event!r} is no longer valid for its function: {_of(error)}",
+                f"the input of activity {wait.event!r} is no longer valid for its function: {reasons_of(error)}",
                 "make the function accept the old input too",
             )
 
@@ -114,22 +114,6 @@ def _needed(program: Program, thread: Thread) -> tuple[Local, ...]:
     return () if instruction is None else instruction.kept
 
 
-def _buffered(program: Program, execution: Execution) -> Iterator[Unfit]:
-    """Yields the buffered events whose handlers no longer take their input."""
-    for event in execution.buffer:
-        case = next((case for _, case in program.events.get(event.event, ()) if case.buffered), None)
-        if case is None:
-            continue
-        try:
-            (case.signature.load if event.by_name else case.signature.validate_json)(event.event, event.input.encode())
-        except InvalidInput as error:
-            yield Unfit(
-                "",
-                f"it has a buffered event {event.event!r} with an input that its handler no longer accepts: "
-                f"{_of(error)}",
-                "make the handler accept the old input too",
-            )
-
-
-def _of(error: InvalidInput) -> str:
+def reasons_of(error: InvalidInput) -> str:
+    """Returns what is wrong with an input."""
     return "; ".join(f"{detail['field'] or 'input'}: {detail['message']}" for detail in error.errors)
