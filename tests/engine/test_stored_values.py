@@ -97,16 +97,6 @@ class OldOrder(Base, name="article"):
         await self.charge(Order(amount=7))
 
 
-class NewOrder(Base, name="article"):
-    @activity
-    async def charge(self, order: Order, account: str = "main") -> None:
-        RUNS.append((order, account))
-
-    async def run(self) -> None:
-        await select(self.begin)
-        await self.charge(Order(amount=7), "other")
-
-
 class OrderByDefault(Base, name="article"):
     @activity
     async def charge(self, order: Order = Order(amount=1), account: str = "main") -> None:  # noqa: B008
@@ -117,26 +107,77 @@ class OrderByDefault(Base, name="article"):
         await self.charge(account="other")
 
 
-@pytest.mark.parametrize("new", [NewOrder, OrderByDefault])
-@in_world(OldOrder)
-async def test_an_input_from_before_a_parameter_with_a_default(world: World, new: type[Workflow]) -> None:
-    await world.create()
-    await world.send("begin")
-    await world.deliver(world.start(new))
-    assert RUNS[-1] == (Order(amount=7), "main")
-    assert (await world.instance()).execution.status == "finished"
+class MoreParameters(Base, name="article"):
+    @activity
+    async def charge(self, order: Order, account: str, number: int = 2) -> None:
+        RUNS.append((order, account, number))
+
+    async def run(self) -> None:
+        await select(self.begin)
+        await self.charge(Order(amount=7), "other")
 
 
-@pytest.mark.parametrize(("new", "order"), [(NewOrder, Order(amount=7)), (OrderByDefault, Order(amount=1))])
-def test_an_input_from_after_it(tmp_path: Path, new: type[Workflow], order: Order) -> None:
-    @in_world(new)
+class Parameters(Base, name="article"):
+    @activity
+    async def charge(self, order: Order, account: str) -> None:
+        RUNS.append((order, account))
+
+    async def run(self) -> None:
+        await select(self.begin)
+        await self.charge(Order(amount=7), "other")
+
+
+class OldMapping(Base, name="article"):
+    @activity
+    async def charge(self, data: dict[str, Any]) -> None:
+        RUNS.append(data)
+
+    async def run(self) -> None:
+        await select(self.begin)
+        await self.charge({"data": {"amount": 7}, "account": "other"})
+
+
+class NewMapping(Base, name="article"):
+    @activity
+    async def charge(self, data: dict[str, Any], number: int = 1) -> None:
+        RUNS.append((data, number))
+
+    async def run(self) -> None:
+        await select(self.begin)
+        await self.charge({"data": {"amount": 7}, "account": "other"}, 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "unexpected"),
+    [
+        (OldOrder, OrderByDefault, "amount"),
+        (OldMapping, NewMapping, "account"),
+        (MoreParameters, Parameters, "number"),
+    ],
+)
+def test_an_input_with_something_that_is_no_parameter(
+    tmp_path: Path, old: type[Workflow], new: type[Workflow], unexpected: str
+) -> None:
+    @in_world(old)
     async def run(world: World) -> None:
+        RUNS.clear()
         await world.create()
         await world.send("begin")
-        await world.deliver()
-        assert RUNS[-1] == (order, "other")
+        bad = world.start(new)
+        await world.deliver(bad)
+        assert f"{unexpected}: Extra inputs are not permitted" in (await bad.engine.get("article", ID)).problem
+        assert RUNS == []
 
     run(tmp_path)
+
+
+@in_world(Parameters)
+async def test_an_input_from_before_a_parameter_with_a_default(world: World) -> None:
+    await world.create()
+    await world.send("begin")
+    await world.deliver(world.start(MoreParameters))
+    assert RUNS[-1] == (Order(amount=7), "other", 2)
+    assert (await world.instance()).execution.status == "finished"
 
 
 class OldStep(Base, name="article"):

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, create_model, model_validator
+from pydantic import ConfigDict, create_model
 
 from workflow_core.errors import ExecutionError
 from workflow_core.plain.methods import own_parameters
@@ -102,25 +102,9 @@ def _input_type(
     fields: dict[str, Any] = {
         parameter.name: (kind, default) for parameter, kind, default in zip(parameters, types, defaults, strict=True)
     }
-    base = _Grown if all(parameter.default is not parameter.empty for parameter in parameters[1:]) else None
     name, module = f"{method.function.__name__}_input", method.function.__module__
-    return create_model(name, __base__=base, __module__=module, **fields)
-
-
-class _Grown(BaseModel):
-    """The input of an activity whose parameters have defaults after the first one. They may be new in the code, and the
-    input was stored before, when the first parameter was the input itself."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_first(cls, data: Any) -> Any:
-        first, field = next(iter(cls.model_fields.items()))
-        if isinstance(data, cls):
-            return data
-        if isinstance(data, dict):  # without the first one, it may be the stored value of a mapping
-            is_whole = first in data or (data.keys() <= cls.model_fields.keys() and not field.is_required())
-            return data if is_whole else {first: data}
-        return {first: data}
+    # A value for another parameter belongs to former code: to ignore it would lose it.
+    return create_model(name, __config__=ConfigDict(extra="forbid"), __module__=module, **fields)
 
 
 def taking(kind: Any) -> Callable[..., Any]:
