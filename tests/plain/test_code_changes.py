@@ -9,6 +9,7 @@ import pytest
 
 from tests.plain.snippets import program
 from workflow_core import Execution, ExecutionError, UnknownStatement, aresume, handle_event
+from workflow_core.value_form import ValueForm
 
 OLD = """
 total = self.b + await self.work("before", 1)
@@ -187,3 +188,18 @@ async def part(self) -> None:
 def test_a_local_that_is_only_assigned_behind_the_place_is_not_missed(what: str) -> None:
     body, _, extra = BEHIND[what].partition("---")
     assert go_on(parked(body, extra), f"{body}await self.note('more')", extra).log[-1] == "note 'more'"
+
+
+def test_the_version_changes_with_the_type_of_a_local_that_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "rows: list[{}] = []\nawait self.work()\nawait select(self.first)\nself.say(rows)"
+    described = []
+    found = ValueForm.described
+
+    def count(form: ValueForm) -> str:
+        described.append(form)
+        return found(form)
+
+    monkeypatch.setattr(ValueForm, "described", count)
+    first, second = (program("library_words", body.format(kind)).__program__.version for kind in ("Row", "Point"))
+    assert first != second
+    assert len(described) == 2

@@ -92,6 +92,7 @@ class Assembly:
         nest: the loops and ``finally_`` sections around the current statement, within its thread.
         guard: with ``region``, ``cleanups``, ``caught`` and ``each``, the attributes of what is emitted now.
         outline: the texts that the version of the program is the digest of.
+        described: the keys of the locals whose types the outline contains.
     """
 
     def __init__(self, workflow: str, definition: Section, scope: Scope) -> None:
@@ -116,6 +117,7 @@ class Assembly:
         self.entry_locals: dict[str, tuple[Local, ...]] = {}
         self.bodies = [Body(MAIN_THREAD, definition)]
         self.outline: list[str | Callable[[], str]] = []
+        self.described: set[str] = set()
 
     def section(self, section: Section) -> None:
         """Compiles the statements of a section; see ``workflow_core.program.compiler``."""

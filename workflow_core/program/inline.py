@@ -29,7 +29,8 @@ def resting(assembly: Assembly, statement: Resting) -> None:
     rest.kept = statement.locals
     assembly.note(f"locals {' '.join(local.key for local in statement.locals)}\n")
     for local in statement.locals:
-        if local.form is not None:
+        if local.form is not None and local.key not in assembly.described:  # its type is the same everywhere
+            assembly.described.add(local.key)
             assembly.note(local.form.described)
     if isinstance(rest, SelectOp):
         for case in rest.cases.values():
