@@ -154,7 +154,8 @@ class Session:
         use a value that is stored there. Checked only once, because the instance can only move to known statements."""
         if not self._is_known:
             self.machine.check()
-            self.machine.check_values()
+            if self.execution.definition_version != self.machine.program.version:
+                self.machine.check_values()
             self._is_known = True
 
     def mark(self) -> Mark:

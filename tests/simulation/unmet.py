@@ -213,7 +213,11 @@ _BY_REASON: dict[str, tuple[tuple[str, str, str], ...]] = {
         (f"{_M}surroundings.py", "_check_former", "raise UnknownStatement("),
         (f"{_M}stored_values.py", "check_values", 'fix = f"{unfit.fix}, deploy" if unfit.fix else "deploy"'),
         (f"{_M}stored_values.py", "_inputs", "except InvalidInput as error:"),
-        (f"{_M}stored_values.py", "_locals", 'name = local.key.rpartition("/")[2]'),
+        (
+            f"{_M}stored_values.py",
+            "_locals",
+            'what = f"it is at {thread.step!r}, where the code now needs {local.in_words}, which it does not have"',
+        ),
         (f"{_M}stored_values.py", "_locals", "except ExecutionError as error:"),
         (
             f"{_M}stored_values.py",

@@ -59,8 +59,7 @@ def load(thread: Thread, local: Local) -> Any:
     if key is None:
         if local.has_default:
             return deepcopy(local.default)
-        name = local.key.rpartition("/")[2]
-        fix = f"Write {name} = local({name!r}, default=...) where it is assigned"
+        fix = f"Write {local.with_default} where it is assigned"
         if local.is_hidden:
             fix = "Deploy the code that saved it again until the instance has passed this place"
         raise ExecutionError(

@@ -47,14 +47,15 @@ class Unfit:
 
 
 def check_values(machine: MachineState) -> None:
-    """Checks that the code can use what another version of it has stored.
+    """Checks that the code can use what the instance has stored. The caller has found that another version of the code
+    has stored it.
 
     Raises:
         UnknownStatement: it cannot use a value.
     """
     program, execution = machine.program, machine.execution
-    if execution.definition_version == program.version or execution.status in (Status.FINISHED, Status.CANCELED):
-        return  # a failed instance can be retried
+    if execution.status in (Status.FINISHED, Status.CANCELED):  # a failed instance can be retried
+        return
     for unfit in unfit_values(program, execution):
         fix = f"{unfit.fix}, deploy" if unfit.fix else "deploy"
         raise UnknownStatement(
@@ -99,11 +100,8 @@ def _locals(program: Program, thread: Thread) -> Iterator[Unfit]:
             except ExecutionError as error:
                 yield Unfit(thread.id, str(error), "annotate the local with a type that also accepts the stored value")
         elif local.is_assigned and not local.has_default:
-            name = local.key.rpartition("/")[2]
-            shown = local.in_words if local.is_hidden else f"the local {name!r}"
-            what = f"it is at {thread.step!r}, where the code now needs {shown}, which it does not have"
-            fix = "" if local.is_hidden else f"assign it with {name} = local({name!r}, default=...)"
-            yield Unfit(thread.id, what, fix)
+            what = f"it is at {thread.step!r}, where the code now needs {local.in_words}, which it does not have"
+            yield Unfit(thread.id, what, "" if local.is_hidden else f"assign it with {local.with_default}")
 
 
 def _needed(program: Program, thread: Thread) -> tuple[Local, ...]:

@@ -59,6 +59,12 @@ class Local:
         return self.key.rpartition("/")[2].startswith(".")
 
     @property
+    def with_default(self) -> str:
+        """The assignment that gives it a default, in the source."""
+        name = self.key.rpartition("/")[2]
+        return f"{name} = local({name!r}, default=...)"
+
+    @property
     def in_words(self) -> str:
         """What an error calls it."""
         return local_in_words(self.key)
