@@ -151,12 +151,13 @@ class Session:
 
     def check(self) -> None:
         """Raises ``UnknownStatement`` if the definition no longer has a statement at which the instance is, or cannot
-        use a value that is stored there. Checked only once, because the instance can only move to known statements."""
+        use a value that is stored there. Checked only once, because the instance can only move to known statements. The
+        values of a failed instance are not needed, and are checked when it is retried."""
         if not self._is_known:
             self.machine.check()
             if self.execution.definition_version != self.machine.program.version:
                 self.machine.check_values()
-            self._is_known = True
+            self._is_known = self.execution.status is not Status.FAILED
 
     def mark(self) -> Mark:
         """Returns the state before a decision, for ``undo``."""

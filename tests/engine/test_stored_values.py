@@ -357,6 +357,7 @@ async def test_a_failed_instance_is_checked_when_it_is_retried(world: World, ope
     new = world.start(NewFailing)
     if operation is not None:
         await new.engine.operate("article", ID, operation)
+    assert (await new.engine.get("article", ID)).problem == ""
     with pytest.raises(UnknownStatement, match="needs the local 'number'"):
         await new.engine.operate("article", ID, RetryFailed())
     assert (await world.instance()).execution.status == "failed"

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pydantic_core import to_json
 
 from workflow_core.errors import ExecutionError, InvalidInput, UnknownStatement
-from workflow_core.execution import Execution, Status, Thread
+from workflow_core.execution import Execution, Thread
 from workflow_core.machine.frames import load
 from workflow_core.machine.state import MachineState
 from workflow_core.parked import samples
@@ -54,7 +54,7 @@ def check_values(machine: MachineState) -> None:
         UnknownStatement: it cannot use a value.
     """
     program, execution = machine.program, machine.execution
-    if execution.status in (Status.FINISHED, Status.CANCELED):  # a failed instance can be retried
+    if execution.ended:
         return
     for unfit in unfit_values(program, execution):
         fix = f"{unfit.fix}, deploy" if unfit.fix else "deploy"
