@@ -129,7 +129,7 @@ def handle_event(
         output.close()
         raise AsyncInSyncCall(f"the handler of {event!r} returned a coroutine. Call 'await ahandle_event(...)'")
     machine.handled(accepted)
-    execution.definition_version = machine.program.version
+    machine.note_version()
     return output
 
 
@@ -159,7 +159,7 @@ async def ahandle_event(
     if isawaitable(output):
         output = await output
     machine.handled(accepted)
-    execution.definition_version = machine.program.version
+    machine.note_version()
     return output
 
 
@@ -182,9 +182,10 @@ def _resume(
 ) -> Generator[_Call, Any, None]:
     """Performs work until nothing is due."""
     machine.retry_errors()
-    version = machine.program.version
+    execution, version = machine.execution, machine.program.version
     while (work := machine.next_work()) is not None:
-        machine.execution.definition_version = version
+        if execution.definition_version != version:
+            machine.note_version()
         result = None
         if not work.is_move:
             try:
@@ -249,7 +250,7 @@ def _unless_kept(
             detail = {"field": "", "message": f"the event cannot be kept: {error}", "type": "not_kept"}
             raise InvalidInput(f"event {event!r}", [detail]) from error
         machine.buffer(event, packed.text.decode(), by_name=True, shown=packed.shown_text)
-        machine.execution.definition_version = machine.program.version
+        machine.note_version()
         return None
     return accepted or machine.accept(event, thread_id, wait_id, pc)
 

@@ -134,5 +134,6 @@ class Machine(MachineState):
     start_of = threads.start_of
     check = threads.check
     check_values = stored_values.check_values
+    note_version = stored_values.note_version
     tries_again = unwinding.tries_again
     catches = unwinding.catches

@@ -64,6 +64,11 @@ def check_values(machine: MachineState) -> None:
         )
 
 
+def note_version(machine: MachineState) -> None:
+    """Records that this version of the definition has moved the instance last."""
+    machine.execution.definition_version = machine.program.version
+
+
 def unfit_values(program: Program, execution: Execution) -> Iterator[Unfit]:
     """Yields the stored values of an instance that the code cannot use."""
     for thread in samples(execution.threads):
