@@ -94,7 +94,7 @@ FIRST = {
     "only the shards that are written are read": 6,
     "outcome of an event in the inbox not recorded": 90,
     "parent told twice": 37,
-    "postponed instance not tried by new code": 47,
+    "postponed instance not tried by new code": 55,
     "recovery skips leases": 16,
     "recovery skips timers": 16,
     "recovery under one name": 555,

@@ -44,14 +44,16 @@ class Limits:
     postpones: bool = False
 
     @classmethod
-    def of(cls, scenario: Scenario, *, is_contended: bool) -> Limits:
-        """Draws small limits. Where everything comes by way of inboxes, what is too large for one would never come."""
+    def of(cls, scenario: Scenario, *, is_contended: bool, has_codec: bool) -> Limits:
+        """Draws small limits. Where everything comes by way of inboxes, what is too large for one would never come. The
+        entries of events always fit; those that are encrypted are larger."""
         choice = scenario.choice
+        entry_bytes = (370, 500, None) if has_codec else (170, 300, None)
         return cls(
             horizon=timedelta(seconds=choice("horizon", (10.0, 90.0, HORIZON.total_seconds()))),
             recovered_max=choice("recovered at once", (1, 2, RECOVERED_MAX)),
             history=choice("entries of a history", ((8, 2, 3), (15, 5, 8), HISTORY)),
-            entry_bytes_max=None if is_contended else choice("bytes of an entry", (170, 300, None)),
+            entry_bytes_max=None if is_contended else choice("bytes of an entry", entry_bytes),
             batch=choice("large batch", (2, 2, None)),
             batch_bytes=choice("bytes of a batch", (0, None)),
             told=choice("answers at a time", (1, None)),

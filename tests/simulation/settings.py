@@ -101,7 +101,7 @@ class Settings:
         self.weather = Weather.of(scenario, is_peaceful=self.is_peaceful, is_prompt=self.prompt, quiet_at=self.quiet_at)
         self.limits = Limits()
         if scenario.has("small limits"):
-            self.limits = Limits.of(scenario, is_contended=self.is_contended)
+            self.limits = Limits.of(scenario, is_contended=self.is_contended, has_codec=self.has_codec)
         elif self.has_mistakes and chance("mistakes in batches", 0.5):
             self.limits = Limits(batch=2, has_lax_checks=True)
         if self.recovers and chance("postponing", 0.5):
