@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Final
+
+POSTGRESQL_SCHEMES: Final = ("postgresql", "postgres")
 
 # Compiled when they are needed, because most processes start without a URL.
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[^][:@]*)(?::\d{0,5})?"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_adapter.database_urls import shown_url, url_scheme
+from cloud_adapter.database_urls import POSTGRESQL_SCHEMES, shown_url, url_scheme
 from cloud_adapter.errors import SettingsError
 from cloud_adapter.ports import CopyableStore
 from cloud_adapter.postgresql import schema as postgresql_schema
@@ -29,7 +29,6 @@ _PROJECT = re.compile(
 )
 
 _FILE_URL = "sqlite:///"
-_POSTGRESQL_SCHEMES = ("postgresql", "postgres")
 
 
 def open_store(name: str, *, new: bool = False, shards: int | None = None) -> CopyableStore:
@@ -47,7 +46,7 @@ def open_store(name: str, *, new: bool = False, shards: int | None = None) -> Co
     file = _file(name)
     if file.is_file() or (new and is_missing_file(name)):
         return SqliteStore(file)
-    if url_scheme(name) in _POSTGRESQL_SCHEMES:
+    if url_scheme(name) in POSTGRESQL_SCHEMES:
         return _on_postgresql(name)
     match = _PROJECT.fullmatch(name.removeprefix("firestore://"))
     if match is None:
@@ -84,7 +83,7 @@ async def has_tables(name: str, *, upgrade: bool) -> bool:
         SettingsError: the database cannot be used, or its tables are old and may not be upgraded.
         Unavailable: it does not answer.
     """
-    if url_scheme(name) in _POSTGRESQL_SCHEMES:
+    if url_scheme(name) in POSTGRESQL_SCHEMES:
         version, newest = await _connections(name).stored_version(), postgresql_schema.SCHEMA_VERSION
     elif _file(name).is_file():
         version, newest = version_of(_file(name)), sqlite_schema.SCHEMA_VERSION
@@ -118,7 +117,7 @@ async def check_shards(store: CopyableStore, name: str) -> None:
         SettingsError: it would get none.
         Unavailable: the store did not answer.
     """
-    is_elsewhere = isinstance(store, SqliteStore) or url_scheme(name) in _POSTGRESQL_SCHEMES
+    is_elsewhere = isinstance(store, SqliteStore) or url_scheme(name) in POSTGRESQL_SCHEMES
     if is_elsewhere or IndexSettings.load().index_shards > 1:
         return
     from cloud_adapter.stores.firestore.store import FirestoreStore

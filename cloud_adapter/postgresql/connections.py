@@ -22,11 +22,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
-from cloud_adapter.database_urls import hosts_and_path, shown_url, url_scheme
+from cloud_adapter.database_urls import POSTGRESQL_SCHEMES, hosts_and_path, shown_url, url_scheme
 from cloud_adapter.errors import InvalidRequest, SettingsError, Unavailable
 from cloud_adapter.postgresql.schema import create_or_upgrade, stored_version
-
-SCHEMES: Final = ("postgresql", "postgres")
 
 CONNECTIONS_MAX: Final = 10
 """How many connections a process opens at most by default."""
@@ -230,7 +228,7 @@ def read_url(url: str) -> tuple[str, str, dict[str, Any]]:
     Raises:
         SettingsError: the URL is invalid. The message does not contain its password.
     """
-    if url_scheme(url) not in SCHEMES:
+    if url_scheme(url) not in POSTGRESQL_SCHEMES:
         raise SettingsError("the URL of a PostgreSQL database begins with postgresql://")
     try:
         hosts, path = hosts_and_path(url)

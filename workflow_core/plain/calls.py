@@ -108,12 +108,7 @@ class Calls(Expressions):
         """Returns the method that is called: that of ``self.method()``, or of ``super().method()`` with its class."""
         match node.func:
             case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
-                found = method_of(self.cls, name)
-                if found is None:
-                    raise frame.source.mistake(
-                        node, f"{self.cls.__name__} has no method {name!r}", instead_of(self.cls, name)
-                    )
-                return found, None
+                return self.own_method(frame, node, name), None
             case ast.Attribute(ast.Call(ast.Name("super"), [], []), name):
                 cell = frame.source.cells.get("__class__")
                 mro = self.cls.__mro__
@@ -121,6 +116,14 @@ class Calls(Expressions):
                 owners = [base for base in mro[start + 1 :] if name in vars(base)]
                 return (vars(owners[0])[name], owners[0]) if owners else (None, None)
         return None, None
+
+    def own_method(self, frame: Frame, node: ast.AST, name: str) -> Any:
+        """Returns the method of the workflow's class that ``self.name`` is. If there is none, this is a mistake."""
+        found = method_of(self.cls, name)
+        if found is None:
+            reason = f"{self.cls.__name__} has no method {name!r}"
+            raise frame.source.mistake(node, reason, instead_of(self.cls, name))
+        return found
 
     def needs_await(self, frame: Frame, node: ast.Call) -> bool:
         """Whether a call does nothing unless it is awaited."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from workflow_core.plain import vocabulary
+from workflow_core.plain.asyncio_functions import INSTEAD_OF_ASYNCIO, of_asyncio
 from workflow_core.plain.flow import all_parts
-from workflow_core.plain.misuses import INSTEAD_OF_ASYNCIO, of_asyncio
 from workflow_core.plain.parts import RESULT, Branch, Code, Frame, Part
 from workflow_core.plain.source import UNKNOWN
 from workflow_core.plain.syntax import assign, at, copied, load

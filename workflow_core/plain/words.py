@@ -11,7 +11,7 @@ from typing import Any, Union, cast
 from workflow_core.events import OPERATIONS, EventMark, Selected, event_mark
 from workflow_core.plain import vocabulary
 from workflow_core.plain.calls import Calls, Make, Prepared
-from workflow_core.plain.methods import instead_of, method_of, own_parameters
+from workflow_core.plain.methods import own_parameters
 from workflow_core.plain.parts import Code, Frame, Limited, Part
 from workflow_core.plain.source import UNKNOWN, constant_delay
 from workflow_core.plain.syntax import assign, at, load
@@ -94,13 +94,9 @@ class Words(Calls):
     def _handler_of(self, frame: Frame, node: ast.expr) -> Any:
         match node:
             case ast.Attribute(ast.Name(owner), name) if owner == frame.source.self_name:
-                handler = method_of(self.cls, name)
+                handler = self.own_method(frame, node, name)
                 if event_mark(handler) is not None:
                     return handler
-                if handler is None:
-                    raise frame.source.mistake(
-                        node, f"{self.cls.__name__} has no method {name!r}", instead_of(self.cls, name)
-                    )
         raise frame.source.mistake(
             node, f"{ast.unparse(node)} is not an event", "Pass methods that are decorated with @event: self.method."
         )

@@ -1,4 +1,4 @@
-"""Misuses of words that would go unnoticed, or whose error would not say what to write instead."""
+"""The functions of asyncio that cannot take calls of a workflow, and the words that do their work."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ INSTEAD_OF_ASYNCIO = {
     "create_task": "go",
     "ensure_future": "go",
 }
-"""The words that do the work of functions of asyncio, which cannot take calls of a workflow."""
+"""The words by the names of the functions."""
 
 
 def of_asyncio(function: Any) -> str:
-    """Returns the name of a function of asyncio, if a word does its work; empty for other objects."""
+    """Returns the name of one of these functions; empty for other objects."""
     name: str = getattr(function, "__name__", "")
     is_known = name in INSTEAD_OF_ASYNCIO and str(getattr(function, "__module__", "")).startswith("asyncio.")
     return name if is_known else ""
